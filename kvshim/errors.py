@@ -1,0 +1,151 @@
+"""Every error of kvshim that a client or an operator sees, with etcd's exact code and text.
+
+Lower rooms raise these; only `api/` and the transports turn them into a gRPC status. Codes and
+texts are those of etcd 3.7 (`api/v3rpc/rpctypes`), because clients match on them.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """gRPC status codes, by number (gRPC over HTTP/2 specification)."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class RequestError(Exception):
+    """A request that ends with a gRPC status.
+
+    Subclasses fix `code` and `text`; the text may be replaced for errors that name a value.
+    """
+
+    code: Code = Code.UNKNOWN
+    text: str = ""
+
+    def __init__(self, text: str | None = None) -> None:
+        super().__init__(text if text is not None else self.text)
+
+    @property
+    def message(self) -> str:
+        """The status message, as the client reads it."""
+        return str(self.args[0])
+
+
+class EmptyKey(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: key is not provided"
+
+
+class KeyNotFound(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: key not found"
+
+
+class ValueProvided(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: value is provided"
+
+
+class LeaseProvided(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: lease is provided"
+
+
+class TooManyOps(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: too many operations in txn request"
+
+
+class DuplicateKey(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: duplicate key given in txn request"
+
+
+class InvalidSortOption(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: invalid sort option"
+
+
+class InvalidClientAPIVersion(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: invalid client api version"
+
+
+class Compacted(RequestError):
+    code, text = Code.OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted"
+
+
+class FutureRevision(RequestError):
+    code, text = Code.OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision"
+
+
+class NoSpace(RequestError):
+    code, text = Code.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded"
+
+
+class LeaseNotFound(RequestError):
+    code, text = Code.NOT_FOUND, "etcdserver: requested lease not found"
+
+
+class LeaseExists(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: lease already exists"
+
+
+class LeaseTTLTooLarge(RequestError):
+    code, text = Code.OUT_OF_RANGE, "etcdserver: too large lease TTL"
+
+
+class RequestTooLarge(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: request is too large"
+
+
+class TooManyRequests(RequestError):
+    code, text = Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests"
+
+
+class NoLeader(RequestError):
+    code, text = Code.UNAVAILABLE, "etcdserver: no leader"
+
+
+class LeaderChanged(RequestError):
+    code, text = Code.UNAVAILABLE, "etcdserver: leader changed"
+
+
+class Stopped(RequestError):
+    code, text = Code.UNAVAILABLE, "etcdserver: server stopped"
+
+
+class RequestTimedOut(RequestError):
+    code, text = Code.UNAVAILABLE, "etcdserver: request timed out"
+
+
+class CorruptCluster(RequestError):
+    code, text = Code.DATA_LOSS, "etcdserver: corrupt cluster"
+
+
+class Unimplemented(RequestError):
+    """A method or option that this version does not serve; the client may fall back."""
+
+    code = Code.UNIMPLEMENTED
+
+
+class KvshimError(Exception):
+    """A condition of the node itself, told to the operator in one sentence."""
+
+
+class StartupError(KvshimError):
+    """The node cannot start: says what is wrong and what to do. Nothing was changed."""
+
+
+class StorageError(KvshimError):
+    """The store cannot go on (disk full, I/O error, corruption): the node stops, unanswered."""
