@@ -1,0 +1,1 @@
+"""A replicated log, usable without kvshim."""
