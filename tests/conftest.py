@@ -1,0 +1,23 @@
+"""Options that every suite below shares: which datastore the black-box stories talk to."""
+
+import pytest
+
+from tests.support.datastore import Kind
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--datastore",
+        choices=[kind.value for kind in Kind],
+        default=Kind.KVSHIM.value,
+        help="the program the API stories run against; etcd shows that a story itself is right",
+    )
+    parser.addoption(
+        "--record-golden",
+        action="store_true",
+        help="write what the datastore answers into the golden files; only with etcd",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "kvshim_only: what etcd answers otherwise, or not at all")

@@ -1,0 +1,1 @@
+"""What black-box stories share: a datastore process and a client that knows only the wire."""
