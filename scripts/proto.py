@@ -87,18 +87,13 @@ def run_protoc(files: list[Path], out: Path) -> None:
 
 def own_names(text: str, rooms: list[Room]) -> str:
     """Rename modules `etcd.x_pb2` to `kvshim.pb.etcd.x_pb2`, for every room."""
-    for room in rooms:
-        text = re.sub(
-            rf"^from {room.folder} import (\w+_pb2)",
-            rf"from {room.package} import \1",
-            text,
-            flags=re.MULTILINE,
-        )
-        text = re.sub(
-            rf"(BuildTopDescriptorsAndMessages\(DESCRIPTOR, '){room.folder}\.",
-            rf"\1{room.package}.",
-            text,
-        )
+    packages = {room.folder: room.package for room in rooms}
+    folders = "|".join(packages)
+    # One pass for all rooms: a package may itself start with the name of another room's folder.
+    importing = rf"(?m)^(?P<before>from )(?P<folder>{folders})(?P<after> import \w+_pb2)"
+    building = rf"(?P<before>TopDescriptorsAndMessages\(\w+, ')(?P<folder>{folders})(?P<after>\.)"
+    for pattern in (importing, building):
+        text = re.sub(pattern, lambda m: m["before"] + packages[m["folder"]] + m["after"], text)
     return text
 
 
