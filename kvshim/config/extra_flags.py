@@ -1,0 +1,28 @@
+"""Flags that etcd lacks. Few, and never needed: an etcd command line is complete without them.
+
+Pure data. Their variables are KVSHIM_*, their config-file keys carry their own names.
+"""
+
+from __future__ import annotations
+
+from kvshim.config.flag import Disposition, Flag, Kind, Section
+
+EXTRAS: tuple[Flag, ...] = (
+    Flag(
+        Section.KVSHIM,
+        "transport",
+        Kind.CHOICE,
+        "grpcio",
+        Disposition.OBEYED,
+        "Which implementation of gRPC serves clients.",
+        choices=("grpcio",),
+    ),
+    Flag(
+        Section.KVSHIM,
+        "wal-bytes-max",
+        Kind.INT64,
+        str(64 * 1024 * 1024),
+        Disposition.OBEYED,
+        "Size of the store's WAL above which writes pause until a checkpoint has reset it.",
+    ),
+)
