@@ -1,0 +1,54 @@
+# Everything runs from .venv at the root; nothing is installed globally.
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.setup
+CONFORMANCE_SETUP := .venv/.setup-conformance
+PYTEST := $(BIN)/python -m pytest
+PORT ?= 2379
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test conformance bench fmt lint type proto check clean
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(SETUP) ## make .venv with kvshim and its development tools
+
+$(SETUP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kvshim needs Python 3.11 or newer: call make with PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(CONFORMANCE_SETUP): $(SETUP)
+	$(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check -e '.[dev,conformance]'
+	@touch $@
+
+run: $(SETUP) ## start a node on 127.0.0.1:2379, data in ./kvshim.data
+	$(BIN)/kvshim --name default --data-dir kvshim.data
+
+test: $(SETUP) lint type ## lint, types and all tests that need no Go (under 5 minutes)
+	$(PYTEST) tests -n $(JOBS) --dist loadgroup -q
+
+conformance: $(CONFORMANCE_SETUP) ## real etcd, etcdctl and kube-apiserver, built from their Go modules
+	$(BIN)/python conformance/build.py
+	$(PYTEST) conformance -q
+
+bench: $(SETUP) ## compare with etcd in one run, print ratios
+	$(BIN)/python -m bench
+
+fmt: $(SETUP) ## format the code
+	$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format .
+
+lint: $(SETUP) ## check style and format
+	$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+
+type: $(SETUP) ## check types
+	$(BIN)/mypy
+
+proto: $(SETUP) ## generate the messages from protos/
+	$(BIN)/python scripts/proto.py
+
+clean: ## remove the virtual environment and everything built
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

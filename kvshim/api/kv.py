@@ -1,0 +1,98 @@
+"""etcdserverpb.KV: ranges, puts, deletes, transactions and compaction."""
+
+from __future__ import annotations
+
+from kvshim.api import validate
+from kvshim.api.header import Headers
+from kvshim.apply.txn import execute_txn, is_read_only, is_serializable
+from kvshim.mvcc.ranges import execute_range
+from kvshim.pb.etcd import rpc_pb2
+from kvshim.pb.kvshim.command_pb2 import Command
+from kvshim.rpc import Call, Method, Reply, Unary
+from kvshim.server.physical import PhysicalCompaction
+from kvshim.server.proposer import Proposer
+from kvshim.server.quota import Quota
+from kvshim.server.reader import Reader
+from kvshim.types import KeyRange, Revision
+
+
+class KVService:
+    """Handlers of KV, but for RangeStream. Event loop."""
+
+    def __init__(
+        self,
+        proposer: Proposer,
+        reader: Reader,
+        quota: Quota,
+        physical: PhysicalCompaction,
+        headers: Headers,
+        txn_ops_max: int,
+    ) -> None:
+        self._proposer = proposer
+        self._reader = reader
+        self._quota = quota
+        self._physical = physical
+        self._headers = headers
+        self._txn_ops_max = txn_ops_max
+
+    def methods(self) -> list[Method]:
+        """The service's table."""
+        kv = "/etcdserverpb.KV/"
+        return [
+            Unary(kv + "Range", rpc_pb2.RangeRequest, self.range),
+            Unary(kv + "Put", rpc_pb2.PutRequest, self.put),
+            Unary(kv + "DeleteRange", rpc_pb2.DeleteRangeRequest, self.delete_range),
+            Unary(kv + "Txn", rpc_pb2.TxnRequest, self.txn),
+            Unary(kv + "Compact", rpc_pb2.CompactionRequest, self.compact),
+        ]
+
+    async def range(self, request: rpc_pb2.RangeRequest, _call: Call) -> Reply:
+        """Read a range; the reply is joined from encoded rows, never built of messages."""
+        validate.check_range(request)
+        if not request.serializable:
+            await self._reader.linearizable()
+        if KeyRange.of(request.key, request.range_end).is_single:
+            result = self._reader.read_here(lambda view: execute_range(view, request))
+        else:
+            result = await self._reader.read(lambda view: execute_range(view, request))
+        return result.encode(self._headers.encode(result.revision))
+
+    async def put(self, request: rpc_pb2.PutRequest, _call: Call) -> Reply:
+        """Write one key."""
+        validate.check_put(request)
+        command = Command(put=request)
+        await self._quota.check(command)
+        response = await self._proposer.propose(command, rpc_pb2.PutResponse)
+        self._headers.fill(response.header)
+        return response
+
+    async def delete_range(self, request: rpc_pb2.DeleteRangeRequest, _call: Call) -> Reply:
+        """Delete the keys of a range."""
+        validate.check_delete_range(request)
+        command = Command(delete_range=request)
+        response = await self._proposer.propose(command, rpc_pb2.DeleteRangeResponse)
+        self._headers.fill(response.header)
+        return response
+
+    async def txn(self, request: rpc_pb2.TxnRequest, _call: Call) -> Reply:
+        """Run a transaction: one that only reads skips the log."""
+        validate.check_txn(request, self._txn_ops_max)
+        if is_read_only(request):
+            if not is_serializable(request):
+                await self._reader.linearizable()
+            response = await self._reader.read(lambda view: execute_txn(view, request))
+        else:
+            command = Command(txn=request)
+            await self._quota.check(command)
+            response = await self._proposer.propose(command, rpc_pb2.TxnResponse)
+        self._headers.fill(response.header)
+        return response
+
+    async def compact(self, request: rpc_pb2.CompactionRequest, _call: Call) -> Reply:
+        """Forget history up to a revision, at once for readers; `physical` waits for the rows."""
+        command = Command(compaction=request)
+        response = await self._proposer.propose(command, rpc_pb2.CompactionResponse)
+        if request.physical:
+            await self._physical.wait(Revision(request.revision))
+        self._headers.fill(response.header)
+        return response

@@ -1,0 +1,108 @@
+"""etcdserverpb.Maintenance: status, alarms, hashes, and a Defragment that has nothing to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvshim.api.header import Headers
+from kvshim.backend.backend import Sizes
+from kvshim.mvcc.hashing import hash_all, hash_kv
+from kvshim.mvcc.store import Store
+from kvshim.pb.etcd import rpc_pb2
+from kvshim.pb.kvshim.command_pb2 import Command
+from kvshim.rpc import Call, Method, Reply, Unary
+from kvshim.server.alarms import Alarms
+from kvshim.server.proposer import Proposer
+from kvshim.server.reader import Reader
+from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
+from raft.interface import ReplicatedLog
+
+
+class MaintenanceService:
+    """Handlers of Maintenance, but for Snapshot, MoveLeader and Downgrade. Event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        log: ReplicatedLog,
+        proposer: Proposer,
+        reader: Reader,
+        alarms: Alarms,
+        headers: Headers,
+        sizes: Callable[[], Sizes],
+        quota_bytes: int,
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._proposer = proposer
+        self._reader = reader
+        self._alarms = alarms
+        self._headers = headers
+        self._sizes = sizes
+        self._quota_bytes = quota_bytes
+
+    def methods(self) -> list[Method]:
+        """The service's table."""
+        maintenance = "/etcdserverpb.Maintenance/"
+        return [
+            Unary(maintenance + "Status", rpc_pb2.StatusRequest, self.status),
+            Unary(maintenance + "Alarm", rpc_pb2.AlarmRequest, self.alarm),
+            Unary(maintenance + "Defragment", rpc_pb2.DefragmentRequest, self.defragment),
+            Unary(maintenance + "Hash", rpc_pb2.HashRequest, self.hash),
+            Unary(maintenance + "HashKV", rpc_pb2.HashKVRequest, self.hash_kv),
+        ]
+
+    async def status(self, _request: rpc_pb2.StatusRequest, _call: Call) -> Reply:
+        """What this member knows of itself, leader or not."""
+        log, sizes = self._log.status(), self._sizes()
+        errors = [] if log.leader_id else ["etcdserver: no leader"]
+        errors += [
+            f"memberID:{member} alarm:{rpc_pb2.AlarmType.Name(_alarm_type(alarm))}"
+            for member, alarm in self._alarms.standing
+        ]
+        return rpc_pb2.StatusResponse(
+            header=self._headers.make(),
+            version=ETCD_VERSION,
+            dbSize=sizes.db_bytes,
+            leader=log.leader_id,
+            raftIndex=log.commit_index,
+            raftTerm=log.term,
+            raftAppliedIndex=self._store.applied_index,
+            errors=errors,
+            dbSizeInUse=sizes.db_bytes_in_use,
+            isLearner=False,
+            storageVersion=CLUSTER_VERSION,
+            dbSizeQuota=self._quota_bytes,
+            downgradeInfo=rpc_pb2.DowngradeInfo(enabled=False),
+        )
+
+    async def alarm(self, request: rpc_pb2.AlarmRequest, _call: Call) -> Reply:
+        """List, raise or clear alarms; listing too goes through the log, so it is never stale."""
+        response = await self._proposer.propose(Command(alarm=request), rpc_pb2.AlarmResponse)
+        self._headers.fill(response.header)
+        return response
+
+    async def defragment(self, _request: rpc_pb2.DefragmentRequest, _call: Call) -> Reply:
+        """Pages return to the disk by themselves: there is nothing to defragment."""
+        return rpc_pb2.DefragmentResponse()
+
+    async def hash(self, _request: rpc_pb2.HashRequest, _call: Call) -> Reply:
+        """A hash of the whole store, to compare members of one version."""
+        revision, value = await self._reader.read(lambda view: (view.revision, hash_all(view)))
+        return rpc_pb2.HashResponse(header=self._headers.make(revision), hash=value)
+
+    async def hash_kv(self, request: rpc_pb2.HashKVRequest, _call: Call) -> Reply:
+        """etcd's hash of the key space at a revision; equal histories give equal values."""
+        revision, (value, compacted, hashed) = await self._reader.read(
+            lambda view: (view.revision, hash_kv(view, request.revision))
+        )
+        return rpc_pb2.HashKVResponse(
+            header=self._headers.make(revision),
+            hash=value,
+            compact_revision=compacted,
+            hash_revision=hashed,
+        )
+
+
+def _alarm_type(number: int) -> rpc_pb2.AlarmType:
+    return number  # type: ignore[return-value]

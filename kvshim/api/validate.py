@@ -1,0 +1,165 @@
+"""Checks of requests that need no store: keys, sort options, and puts that clash in a transaction.
+
+The rules, their order and their errors are etcd's (`server/etcdserver/api/v3rpc/key.go`). Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kvshim.errors import (
+    DuplicateKey,
+    EmptyKey,
+    InvalidSortOption,
+    KeyNotFound,
+    LeaseProvided,
+    TooManyOps,
+    Unimplemented,
+    ValueProvided,
+)
+from kvshim.pb.etcd import rpc_pb2
+from kvshim.types import KeyRange
+
+_SORT_ORDERS = frozenset(rpc_pb2.RangeRequest.SortOrder.values())
+_SORT_TARGETS = frozenset(rpc_pb2.RangeRequest.SortTarget.values())
+
+
+def check_range(request: rpc_pb2.RangeRequest) -> None:
+    if not request.key:
+        raise EmptyKey
+    if request.sort_order not in _SORT_ORDERS or request.sort_target not in _SORT_TARGETS:
+        raise InvalidSortOption
+
+
+def check_range_stream(request: rpc_pb2.RangeRequest) -> None:
+    """A stream sends rows as it reads them, so it can neither sort nor filter by revision."""
+    check_range(request)
+    order, target = request.sort_order, request.sort_target
+    by_key_ascending = target == request.KEY and order == request.ASCEND
+    if order != request.NONE and not by_key_ascending:
+        raise Unimplemented("RangeStream does not support custom sort orders")
+    if (
+        request.min_mod_revision
+        or request.max_mod_revision
+        or request.min_create_revision
+        or request.max_create_revision
+    ):
+        raise Unimplemented("RangeStream does not support revision filters")
+
+
+def check_put(request: rpc_pb2.PutRequest) -> None:
+    if not request.key:
+        raise EmptyKey
+    if request.ignore_value and request.value:
+        raise ValueProvided
+    if request.ignore_lease and request.lease:
+        raise LeaseProvided
+
+
+def check_delete_range(request: rpc_pb2.DeleteRangeRequest) -> None:
+    if not request.key:
+        raise EmptyKey
+
+
+def check_txn(request: rpc_pb2.TxnRequest, ops_max: int) -> None:
+    """Check the whole tree of operations, then that no key is written twice."""
+    _check_operations(request, ops_max)
+    _collect_writes(request.success)
+    _collect_writes(request.failure)
+
+
+def _check_operations(request: rpc_pb2.TxnRequest, ops_max: int) -> None:
+    widest = max(len(request.compare), len(request.success), len(request.failure))
+    if widest > ops_max:
+        raise TooManyOps
+    if any(not compare.key for compare in request.compare):
+        raise EmptyKey
+    for branch in (request.success, request.failure):
+        for operation in branch:
+            _check_operation(operation, ops_max - widest)
+
+
+def _check_operation(operation: rpc_pb2.RequestOp, ops_max: int) -> None:
+    match operation.WhichOneof("request"):
+        case "request_range":
+            check_range(operation.request_range)
+        case "request_put":
+            check_put(operation.request_put)
+        case "request_delete_range":
+            check_delete_range(operation.request_delete_range)
+        case "request_txn":
+            _check_operations(operation.request_txn, ops_max)
+        case _:
+            raise KeyNotFound
+
+
+@dataclass(slots=True)
+class _Writes:
+    """What a list of operations may write; `deletes` are disjoint and sorted by `settle`."""
+
+    puts: set[bytes] = field(default_factory=set)
+    deletes: list[KeyRange] = field(default_factory=list)
+
+    def settle(self) -> None:
+        """Merge the deletes, so that looking a key up costs a bisection and not a scan."""
+        merged: list[KeyRange] = []
+        for span in sorted(self.deletes, key=lambda span: span.start):
+            if span.is_empty:
+                continue
+            if merged and (merged[-1].end is None or span.start <= merged[-1].end):
+                last = merged[-1]
+                end = None if last.end is None or span.end is None else max(last.end, span.end)
+                merged[-1] = KeyRange(last.start, end)
+            else:
+                merged.append(span)
+        self.deletes = merged
+
+    def refuse_deleted(self, key: bytes) -> None:
+        position = bisect_right(self.deletes, key, key=lambda span: span.start) - 1
+        if position >= 0 and self.deletes[position].contains(key):
+            raise DuplicateKey
+
+    def add_put(self, key: bytes) -> None:
+        if key in self.puts:
+            raise DuplicateKey
+        self.refuse_deleted(key)
+        self.puts.add(key)
+
+
+def _collect_writes(operations: Sequence[rpc_pb2.RequestOp]) -> _Writes:
+    """Refuse a put that meets another put or a delete of its own level or of one nested before it.
+
+    Deletes of this level count first, then nested transactions in their order, whose two branches
+    may write the same key, then this level's puts. So a nested delete after a nested put passes.
+    """
+    writes = _Writes()
+    for operation in operations:
+        if operation.HasField("request_delete_range"):
+            request = operation.request_delete_range
+            writes.deletes.append(KeyRange.of(request.key, request.range_end))
+    writes.settle()
+    for operation in operations:
+        if operation.HasField("request_txn"):
+            _add_nested(writes, operation.request_txn)
+    for operation in operations:
+        if operation.HasField("request_put"):
+            writes.add_put(operation.request_put.key)
+    return writes
+
+
+def _add_nested(writes: _Writes, request: rpc_pb2.TxnRequest) -> None:
+    success = _collect_writes(request.success)
+    failure = _collect_writes(request.failure)
+    for key in success.puts:
+        writes.add_put(key)
+    for key in failure.puts:
+        # Only one of the two branches runs, so both may put the same key.
+        if key in success.puts:
+            writes.refuse_deleted(key)
+        else:
+            writes.add_put(key)
+    if success.deletes or failure.deletes:
+        writes.deletes += success.deletes + failure.deletes
+        writes.settle()

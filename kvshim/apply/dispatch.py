@@ -1,0 +1,86 @@
+"""One command in, its result out: the deterministic heart of apply.
+
+No clock, no randomness, no environment: the result depends on the store and the command alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from google.protobuf.message import Message
+
+from kvshim.apply.alarms import Alarm, apply_alarm, refuse_by_alarm
+from kvshim.apply.keys import check_put, execute_delete_range, execute_put
+from kvshim.apply.leases import apply_lease_grant, apply_lease_revoke
+from kvshim.apply.outcome import AlarmChanged, Applied
+from kvshim.apply.txn import execute_txn
+from kvshim.errors import RequestError, StorageError
+from kvshim.mvcc.store import WriteBatch, WriteTxn
+from kvshim.pb.etcd import rpc_pb2
+from kvshim.pb.kvshim.command_pb2 import Command
+
+
+class Applier:
+    """Applies commands in log order, remembering the standing alarms between batches."""
+
+    def __init__(self, alarms: Iterable[Alarm]) -> None:
+        self._alarms = set(alarms)
+
+    def apply(self, batch: WriteBatch, command: Command) -> Applied:
+        """Apply one command inside the batch's transaction; a refusal is a result.
+
+        Raises `StorageError` when the command's kind is unknown: a member that skipped an entry
+        would differ from the others for ever.
+        """
+        try:
+            if self._alarms:
+                refuse_by_alarm(self._alarms, command)
+            applied = _dispatch(batch, command)
+        except RequestError as refusal:
+            return Applied(refusal)
+        for effect in applied.effects:
+            if isinstance(effect, AlarmChanged):
+                named = (effect.member, effect.alarm)
+                (self._alarms.add if effect.raised else self._alarms.discard)(named)
+        return applied
+
+
+def _dispatch(batch: WriteBatch, command: Command) -> Applied:
+    match command.WhichOneof("operation"):
+        case "txn":
+            return _change(batch, lambda txn: execute_txn(txn, command.txn))
+        case "put":
+            check_put(batch, command.put)
+            return _change(batch, lambda txn: execute_put(txn, command.put))
+        case "delete_range":
+            return _change(batch, lambda txn: execute_delete_range(txn, command.delete_range))
+        case "compaction":
+            return _compact(batch, command.compaction)
+        case "lease_grant":
+            return apply_lease_grant(batch, command.lease_grant)
+        case "lease_revoke":
+            return apply_lease_revoke(batch, command.lease_revoke)
+        case "alarm":
+            return apply_alarm(batch, command.alarm)
+        case unknown:
+            raise StorageError(
+                f"the log holds a command that this version does not know ({unknown}): "
+                "start the version that wrote it"
+            )
+
+
+def _change(batch: WriteBatch, execute: Callable[[WriteTxn], Message]) -> Applied:
+    txn = batch.begin()
+    try:
+        response = execute(txn)
+    except RequestError as refusal:
+        if txn.revision != txn.base_revision:
+            raise StorageError(f"a command failed after it changed keys: {refusal}") from refusal
+        raise
+    return Applied(response, txn.finish())
+
+
+def _compact(batch: WriteBatch, request: rpc_pb2.CompactionRequest) -> Applied:
+    batch.compact(request.revision)
+    header = rpc_pb2.ResponseHeader(revision=batch.revision)
+    return Applied(rpc_pb2.CompactionResponse(header=header))

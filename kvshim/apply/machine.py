@@ -1,0 +1,127 @@
+"""The state machine that the replicated log drives: one thread, one SQLite transaction a batch.
+
+The log hands over durable, committed entries; this thread applies as many as wait in one
+transaction, with `applied_index` inside, and only after its COMMIT hands answers and events to the
+event loop. Between batches it gives the store a slice of time for compaction and checkpoints.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from kvshim.apply.dispatch import Applier
+from kvshim.apply.outcome import BatchOutcome
+from kvshim.mvcc.store import Store
+from kvshim.pb.kvshim.command_pb2 import Command
+from raft.interface import Entry, Index
+
+BATCH_ENTRIES_MAX = 512
+"""Entries in one transaction: bounds how long answers of its first command wait."""
+
+QUEUE_ENTRIES_MAX = 4096
+"""Entries handed over and not yet applied; the log waits above it."""
+
+STOP_TIMEOUT_SECONDS = 4.0
+
+
+class ApplyMachine:
+    """Implements `raft.interface.StateMachine` on the store.
+
+    `deliver` and `on_fatal` are called on the apply thread; `observe` gets each batch's duration
+    in seconds and its number of entries.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        deliver: Callable[[BatchOutcome], None],
+        on_fatal: Callable[[BaseException], None],
+        observe: Callable[[float, int], None],
+    ) -> None:
+        self._store = store
+        self._deliver = deliver
+        self._on_fatal = on_fatal
+        self._observe = observe
+        with store.read() as view:
+            self._applier = Applier(view.alarms())
+        self._queue: deque[Entry] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._failed = False
+        self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Apply everything handed over, then end the thread. Blocks; call it off the loop."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(STOP_TIMEOUT_SECONDS)
+
+    def wake(self) -> None:
+        """Let the store use an idle moment, such as for a checkpoint that waits for one."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Queue committed entries; waits while the queue is full."""
+        with self._changed:
+            while len(self._queue) >= QUEUE_ENTRIES_MAX and not self._failed:
+                self._changed.wait()
+            self._queue.extend(entries)
+            self._changed.notify_all()
+
+    def applied_index(self) -> Index:
+        """The last index whose effects are committed in the store."""
+        return Index(self._store.applied_index)
+
+    def durable_index(self) -> Index:
+        """The last index whose effects survive a power cut."""
+        return Index(self._store.durable_index())
+
+    def _run(self) -> None:
+        try:
+            more_upkeep = True
+            while (batch := self._take(more_upkeep)) is not None:
+                if batch:
+                    self._apply_batch(batch)
+                more_upkeep = self._store.between_batches()
+        except BaseException as error:
+            with self._changed:
+                self._failed = True
+                self._changed.notify_all()
+            self._on_fatal(error)
+
+    def _take(self, more_upkeep: bool) -> list[Entry] | None:  # noqa: FBT001
+        """The entries of the next batch; empty when upkeep should go on, None to end."""
+        with self._changed:
+            if not self._queue and not more_upkeep and not self._stopping:
+                self._changed.wait()
+            if self._stopping and not self._queue:
+                return None
+            taken = min(len(self._queue), BATCH_ENTRIES_MAX)
+            batch = [self._queue.popleft() for _ in range(taken)]
+            self._changed.notify_all()
+            return batch
+
+    def _apply_batch(self, entries: Sequence[Entry]) -> None:
+        started = time.perf_counter()
+        outcome = BatchOutcome(self._store.revision, entries[-1].index)
+        with self._store.write() as batch:
+            for entry in entries:
+                if entry.data:
+                    command = Command.FromString(entry.data)
+                    applied = self._applier.apply(batch, command)
+                    outcome.answers.append((command.id, applied.response))
+                    outcome.events.extend(applied.events)
+                    outcome.effects.extend(applied.effects)
+            batch.set_applied(entries[-1].index, entries[-1].term)
+        outcome.revision = self._store.revision
+        self._deliver(outcome)
+        self._observe(time.perf_counter() - started, len(entries))

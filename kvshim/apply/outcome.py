@@ -1,0 +1,67 @@
+"""What applying a command yields: an answer for whoever waits, and effects for the event loop.
+
+Plain values, made on the apply thread and handed to the loop only after the batch's COMMIT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from google.protobuf.message import Message
+
+from kvshim.errors import RequestError
+from kvshim.mvcc.events import Event
+from kvshim.types import LeaseID, Revision
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGranted:
+    """A lease exists from now on; `ttl` is in seconds and already raised to the minimum."""
+
+    lease: LeaseID
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRevoked:
+    """A lease and its keys are gone."""
+
+    lease: LeaseID
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmChanged:
+    """An alarm of a member was raised or cleared; numbers are etcd's."""
+
+    member: int
+    alarm: int
+    raised: bool
+
+
+Effect: TypeAlias = LeaseGranted | LeaseRevoked | AlarmChanged
+
+
+@dataclass(slots=True)
+class Applied:
+    """The result of one command: a response or the error that stands for it, and its effects."""
+
+    response: Message | RequestError
+    events: Sequence[Event] = ()
+    effects: Sequence[Effect] = ()
+
+
+@dataclass(slots=True)
+class BatchOutcome:
+    """All that one committed batch of commands brought about, in log order.
+
+    `revision` and `applied_index` are the store's after the batch; `answers` pairs each command's
+    id with its result.
+    """
+
+    revision: Revision
+    applied_index: int
+    answers: list[tuple[int, Message | RequestError]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)

@@ -1,0 +1,87 @@
+"""Txn: decide the branches, check all of the taken operations, then run them.
+
+Nothing is written before everything was checked, on the state before the transaction; only the
+branches taken are checked (etcd `server/etcdserver/txn/txn.go`). A read-only transaction runs on
+any view; one that writes runs on the apply thread.
+"""
+
+from __future__ import annotations
+
+from kvshim.apply.compare import Branch, decide
+from kvshim.apply.keys import check_put, execute_delete_range, execute_put
+from kvshim.errors import Compacted, FutureRevision
+from kvshim.mvcc.ranges import execute_range
+from kvshim.mvcc.store import WriteTxn
+from kvshim.mvcc.view import ReadView
+from kvshim.pb.etcd import rpc_pb2
+
+
+def is_read_only(request: rpc_pb2.TxnRequest) -> bool:
+    """True when both branches hold nothing but ranges; a nested Txn counts as a write, as in etcd."""
+    return all(
+        operation.WhichOneof("request") == "request_range"
+        for branch in (request.success, request.failure)
+        for operation in branch
+    )
+
+
+def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
+    """True when every range of a read-only transaction accepts a possibly older state."""
+    return all(
+        operation.request_range.serializable
+        for branch in (request.success, request.failure)
+        for operation in branch
+    )
+
+
+def execute_txn(view: ReadView, request: rpc_pb2.TxnRequest) -> rpc_pb2.TxnResponse:
+    """Run a transaction; `view` is a `WriteTxn` unless the transaction is read-only.
+
+    Raises the error of the first operation that cannot be done; then nothing was changed.
+    """
+    branch = decide(view, request)
+    _check(view, branch)
+    response = _run(view, branch)
+    response.header.revision = view.revision
+    return response
+
+
+def _check(view: ReadView, branch: Branch) -> None:
+    for position, operation in enumerate(branch.operations):
+        match operation.WhichOneof("request"):
+            case "request_range":
+                _check_range(view, operation.request_range)
+            case "request_put":
+                check_put(view, operation.request_put)
+            case "request_txn":
+                _check(view, branch.nested[position])
+
+
+def _check_range(view: ReadView, request: rpc_pb2.RangeRequest) -> None:
+    if request.revision == 0:
+        return
+    if request.revision > view.revision:
+        raise FutureRevision
+    if request.revision < view.compact_revision:
+        raise Compacted
+
+
+def _run(view: ReadView, branch: Branch) -> rpc_pb2.TxnResponse:
+    response = rpc_pb2.TxnResponse(
+        header=rpc_pb2.ResponseHeader(), succeeded=branch.succeeded
+    )
+    for position, operation in enumerate(branch.operations):
+        answer = response.responses.add()
+        kind = operation.WhichOneof("request")
+        if kind == "request_range":
+            result = execute_range(view, operation.request_range).message()
+            answer.response_range.CopyFrom(result)
+        elif kind == "request_txn":
+            answer.response_txn.CopyFrom(_run(view, branch.nested[position]))
+        elif isinstance(view, WriteTxn):
+            if kind == "request_put":
+                answer.response_put.CopyFrom(execute_put(view, operation.request_put))
+            elif kind == "request_delete_range":
+                deleted = execute_delete_range(view, operation.request_delete_range)
+                answer.response_delete_range.CopyFrom(deleted)
+    return response

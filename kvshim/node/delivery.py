@@ -1,0 +1,48 @@
+"""From the apply thread to the event loop: what a committed batch means for everyone waiting.
+
+Order matters: watchers learn of a batch's events before its writers get their answers, and
+waiting reads go last, when everything that they may observe has been told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kvshim.apply.outcome import AlarmChanged, BatchOutcome
+from kvshim.server.alarms import Alarms
+from kvshim.server.lessor import Lessor
+from kvshim.server.proposer import Proposer
+from kvshim.server.quota import Quota
+from kvshim.server.reader import Reader
+from kvshim.watch.hub import Hub
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Receives `BatchOutcome`s on the loop; `post` is what the apply thread calls."""
+
+    loop: asyncio.AbstractEventLoop
+    hub: Hub
+    lessor: Lessor
+    alarms: Alarms
+    quota: Quota
+    proposer: Proposer
+    reader: Reader
+    on_alarm: Callable[[AlarmChanged], None]
+
+    def post(self, outcome: BatchOutcome) -> None:
+        """Hand a batch over; any thread."""
+        self.loop.call_soon_threadsafe(self.take, outcome)
+
+    def take(self, outcome: BatchOutcome) -> None:
+        """Tell everyone, on the loop."""
+        self.hub.publish(outcome.revision, outcome.events)
+        if outcome.effects:
+            self.lessor.observe(outcome.effects)
+            for change in self.alarms.observe(outcome.effects):
+                self.on_alarm(change)
+            self.quota.observe(self.alarms.own_nospace)
+        self.proposer.settle(outcome.answers)
+        self.reader.advance(outcome.applied_index)

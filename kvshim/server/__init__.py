@@ -1,0 +1,1 @@
+"""The member's own work on the event loop: proposing, reading, leases, compaction, quota."""

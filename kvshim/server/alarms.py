@@ -1,0 +1,44 @@
+"""The standing alarms, as this member knows them, and proposing changes to them. Event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kvshim.apply.outcome import AlarmChanged, Effect
+from kvshim.pb.etcd import rpc_pb2
+from kvshim.pb.kvshim.command_pb2 import Command
+from kvshim.server.proposer import Proposer
+
+
+class Alarms:
+    """Follows the replicated alarms."""
+
+    def __init__(self, standing: Iterable[tuple[int, int]], member_id: int) -> None:
+        self._standing = set(standing)
+        self._member_id = member_id
+
+    def observe(self, effects: Iterable[Effect]) -> list[AlarmChanged]:
+        """Follow what apply did; returns the changes, for the log."""
+        changes = [effect for effect in effects if isinstance(effect, AlarmChanged)]
+        for change in changes:
+            named = (change.member, change.alarm)
+            (self._standing.add if change.raised else self._standing.discard)(named)
+        return changes
+
+    @property
+    def standing(self) -> list[tuple[int, int]]:
+        """(member id, alarm type) of every alarm, by etcd's numbers."""
+        return sorted(self._standing)
+
+    @property
+    def own_nospace(self) -> bool:
+        """True while this member's NOSPACE alarm stands."""
+        return (self._member_id, rpc_pb2.NOSPACE) in self._standing
+
+    async def change_own_nospace(self, proposer: Proposer, *, raised: bool) -> None:
+        """Raise or clear this member's NOSPACE alarm, on every member."""
+        action = rpc_pb2.AlarmRequest.ACTIVATE if raised else rpc_pb2.AlarmRequest.DEACTIVATE
+        request = rpc_pb2.AlarmRequest(
+            action=action, memberID=self._member_id, alarm=rpc_pb2.NOSPACE
+        )
+        await proposer.propose(Command(alarm=request), rpc_pb2.AlarmResponse)

@@ -1,0 +1,34 @@
+"""Waiting for a compaction to have removed its rows, for requests with `physical` set."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+
+from kvshim.types import Revision
+
+
+class PhysicalCompaction:
+    """Follows how far rows were removed. Event loop."""
+
+    def __init__(self, finished: Revision) -> None:
+        self._finished = finished
+        self._sequence = 0
+        self._waiting: list[tuple[Revision, int, asyncio.Future[None]]] = []
+
+    def observe(self, finished: Revision) -> None:
+        """Rows up to `finished` are gone."""
+        self._finished = max(self._finished, finished)
+        while self._waiting and self._waiting[0][0] <= self._finished:
+            future = heapq.heappop(self._waiting)[2]
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self, revision: Revision) -> None:
+        """Return once the rows that a compaction to `revision` removes are gone."""
+        if revision <= self._finished:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sequence += 1
+        heapq.heappush(self._waiting, (revision, self._sequence, future))
+        await future

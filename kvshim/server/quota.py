@@ -1,0 +1,62 @@
+"""The storage quota: refuse early, tell the cluster by an alarm, take it back when there is room.
+
+File sizes differ between members, so a member checks its own before proposing; what apply refuses
+depends on the replicated alarm alone. Event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from kvshim.apply.quota import cost_of
+from kvshim.errors import NoSpace, RequestError
+from kvshim.pb.kvshim.command_pb2 import Command
+
+CLEAR_BELOW = 0.9
+"""The alarm goes when the bytes in use fall below this share of the quota."""
+
+CHECK_SECONDS = 1.0
+"""How often the size is looked at while the alarm stands, and only then."""
+
+
+class Quota:
+    """Guards `limit_bytes`; `change_alarm(raise_it)` proposes this member's NOSPACE alarm."""
+
+    def __init__(
+        self,
+        limit_bytes: int,
+        in_use: Callable[[], int],
+        change_alarm: Callable[[bool], Awaitable[None]],
+    ) -> None:
+        self.limit_bytes = limit_bytes
+        self._in_use = in_use
+        self._change_alarm = change_alarm
+        self._raised = asyncio.Event()
+
+    async def check(self, command: Command) -> None:
+        """Raise `NoSpace`, and the alarm, when the command would not fit."""
+        cost = cost_of(command)
+        if cost == 0 or self._in_use() + cost < self.limit_bytes:
+            return
+        if not self._raised.is_set():
+            await self._change_alarm(True)  # noqa: FBT003
+        raise NoSpace
+
+    def observe(self, standing: bool) -> None:  # noqa: FBT001
+        """Follow whether this member's NOSPACE alarm stands."""
+        if standing:
+            self._raised.set()
+        else:
+            self._raised.clear()
+
+    async def run(self) -> None:
+        """Clear the alarm once there is space again, until cancelled."""
+        while True:
+            await self._raised.wait()
+            await asyncio.sleep(CHECK_SECONDS)
+            if self._raised.is_set() and self._in_use() < CLEAR_BELOW * self.limit_bytes:
+                try:
+                    await self._change_alarm(False)  # noqa: FBT003
+                except RequestError:
+                    continue

@@ -1,0 +1,86 @@
+"""Reads: when the store may be read, and on which thread.
+
+A linearizable read waits until the store has applied the log's read index; its snapshot is opened
+after that. Single keys are read on the event loop (tens of microseconds); anything that may be
+long goes to the reader threads. Event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from kvshim.errors import NoLeader, RequestTimedOut, Stopped
+from kvshim.mvcc.store import Store
+from kvshim.mvcc.view import ReadView
+from raft import interface as raft
+
+_T = TypeVar("_T")
+
+
+class Reader:
+    """Runs functions on snapshots of the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        log: raft.ReplicatedLog,
+        executor: Executor,
+        timeout_seconds: float,
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._executor = executor
+        self._timeout_seconds = timeout_seconds
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._sequence = 0
+        self._stopped = False
+
+    async def linearizable(self) -> None:
+        """Wait until the store holds every write that was acknowledged before this call."""
+        if self._stopped:
+            raise Stopped
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self.applied(await self._log.read_index())
+        except TimeoutError:
+            raise RequestTimedOut from None
+        except raft.NoLeader:
+            raise NoLeader from None
+
+    async def applied(self, index: int) -> None:
+        """Wait until the store has applied and committed `index`."""
+        if self._store.applied_index >= index:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sequence += 1
+        heapq.heappush(self._waiting, (index, self._sequence, future))
+        await future
+
+    def advance(self, applied_index: int) -> None:
+        """Wake the reads that waited for an index up to `applied_index`."""
+        while self._waiting and self._waiting[0][0] <= applied_index:
+            future = heapq.heappop(self._waiting)[2]
+            if not future.done():
+                future.set_result(None)
+
+    def stop(self) -> None:
+        """Fail the reads that wait and refuse new linearizable ones."""
+        self._stopped = True
+        for _, _, future in self._waiting:
+            if not future.done():
+                future.set_exception(Stopped())
+        self._waiting.clear()
+
+    def read_here(self, function: Callable[[ReadView], _T]) -> _T:
+        """Run a short read on the loop."""
+        with self._store.read() as view:
+            return function(view)
+
+    async def read(self, function: Callable[[ReadView], _T]) -> _T:
+        """Run a read that may be long on a reader thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self.read_here, function)
