@@ -1,0 +1,1 @@
+"""The `kvshim` command: reads the settings, starts the node, talks to people."""

@@ -1,0 +1,60 @@
+"""Entry of the `kvshim` command: `kvshim [etcd flags]` starts a node, as `etcd` does.
+
+A first argument that is no flag names a command; each lives in a file of its own and is imported
+when it is called, so that starting a node loads nothing it does not need.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import cast
+
+from kvshim.errors import KvshimError
+
+Command = Callable[[Sequence[str]], int]
+
+_COMMANDS: Mapping[str, str] = {
+    "version": "kvshim.cli.version:run",
+    "help": "kvshim.cli.help:run",
+}
+"""Commands by name, as module and function. The function gets the arguments after the name."""
+
+_NOT_OURS: Mapping[str, str] = {
+    "gateway": "kvshim is no TCP gateway: point clients at the node itself",
+    "grpc-proxy": "kvshim is no gRPC proxy: point clients at the node itself",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Expected errors are one sentence on stderr."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        return _dispatch(arguments)
+    except KvshimError as error:
+        print(f"kvshim: {error}", file=sys.stderr)
+        return cast(int, getattr(error, "exit_code", 1))
+    except BrokenPipeError:  # the reader of our output left, as `kvshim --help | head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    first = arguments[0] if arguments else ""
+    if first in _NOT_OURS:
+        print(f"kvshim: {first}: {_NOT_OURS[first]}", file=sys.stderr)
+        return 1
+    if first in _COMMANDS:
+        return _load(_COMMANDS[first])(arguments[1:])
+    return _load("kvshim.cli.start:run")(arguments)
+
+
+def _load(place: str) -> Command:
+    module, _, function = place.partition(":")
+    return cast(Command, getattr(import_module(module), function))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
