@@ -7,6 +7,7 @@ file before `check_format` said that it is ours or empty.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -83,7 +84,9 @@ def create(db: apsw.Connection, path: Path) -> None:
 
 
 def close_quietly(db: apsw.Connection | None) -> None:
-    if db is not None:
+    if db is None:
+        return
+    with suppress(apsw.Error):  # the error that led here is the one to tell
         db.close(True)  # noqa: FBT003 - apsw's own signature: close whatever is pending
 
 
