@@ -1,0 +1,135 @@
+"""The Watch service: requests to a stream's watchers, its responses to the client.
+
+One reader and one sender task per stream, in one task group; both end with the call. Event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import assert_never
+
+from kvshim import errors
+from kvshim.pb.etcd import rpc_pb2
+from kvshim.rpc import Bidi, BidiCall, Method
+from kvshim.types import EventKind, KeyRange, Revision
+from kvshim.watch.encode import HeaderOf, event_responses, notice_response
+from kvshim.watch.hub import Hub
+from kvshim.watch.outbox import Delivery, Notice
+from kvshim.watch.stream import WatchStream
+from kvshim.watch.watcher import WatchSpec
+
+REQUIRE_LEADER = ("hasleader", "true")
+"""Request metadata with which a client asks to be told of a lost leader."""
+
+_EXCLUDED_BY_FILTER = {
+    rpc_pb2.WatchCreateRequest.NOPUT: EventKind.PUT,
+    rpc_pb2.WatchCreateRequest.NODELETE: EventKind.DELETE,
+}
+
+
+class WatchService:
+    """`/etcdserverpb.Watch`. `max_response_bytes` is etcd's limit for fragments: the largest
+    request plus 512 KiB."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        header: HeaderOf,
+        max_response_bytes: int,
+        has_leader: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._hub = hub
+        self._header = header
+        self._max_response_bytes = max_response_bytes
+        self._has_leader = has_leader
+        self._leader_streams: set[WatchStream] = set()
+
+    def methods(self) -> list[Method]:
+        """The methods of the service, for a transport."""
+        return [Bidi("/etcdserverpb.Watch/Watch", rpc_pb2.WatchRequest, self.watch)]
+
+    def leader_lost(self) -> None:
+        """End the streams that require a leader; called when there has been none for three
+        election timeouts."""
+        for stream in self._leader_streams:
+            stream.fail(errors.NoLeader())
+
+    async def watch(self, call: BidiCall) -> None:
+        """Serve one stream until the client goes or the stream fails."""
+        name, value = REQUIRE_LEADER
+        requires_leader = call.metadata.get(name) == value
+        if requires_leader and not self._has_leader():
+            raise errors.NoLeader
+        stream = self._hub.open_stream()
+        if requires_leader:
+            self._leader_streams.add(stream)
+        try:
+            await self._serve(call, stream)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            self._leader_streams.discard(stream)
+            stream.close()
+
+    async def _serve(self, call: BidiCall, stream: WatchStream) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for work in (_receive(call, stream), self._send(call, stream)):
+                tasks.create_task(work).add_done_callback(partial(_end_if_cancelled, stream))
+            # A client that half-closes still gets its events, so only failure ends the stream.
+            await stream.failure
+
+    async def _send(self, call: BidiCall, stream: WatchStream) -> None:
+        while True:
+            item = await stream.outbox.take()
+            match item:
+                case Notice():
+                    await call.send(notice_response(item, self._header))
+                case Delivery():
+                    for body in event_responses(item, self._header, self._max_response_bytes):
+                        await call.send(body)
+                case _:
+                    assert_never(item)
+            stream.sent(item)
+
+
+def _end_if_cancelled(stream: WatchStream, task: asyncio.Task[None]) -> None:
+    """A task group overlooks a cancelled child; here it means that the client is gone."""
+    if task.cancelled():
+        stream.failure.cancel()
+
+
+async def _receive(call: BidiCall, stream: WatchStream) -> None:
+    while (request := await call.receive()) is not None:
+        assert isinstance(request, rpc_pb2.WatchRequest)
+        match request.WhichOneof("request_union"):
+            case "create_request":
+                stream.create(_spec(request.create_request))
+            case "cancel_request":
+                stream.cancel(request.cancel_request.watch_id)
+            case "progress_request":
+                stream.request_progress()
+            case None:
+                pass  # etcd ignores what it does not know
+        await stream.outbox.room()
+
+
+def _spec(request: rpc_pb2.WatchCreateRequest) -> WatchSpec:
+    return WatchSpec(
+        keys=KeyRange.of(request.key or b"\x00", request.range_end),
+        start_revision=Revision(request.start_revision),
+        watch_id=request.watch_id,
+        excluded=frozenset(
+            _EXCLUDED_BY_FILTER[kind] for kind in request.filters if kind in _EXCLUDED_BY_FILTER
+        ),
+        prev_kv=request.prev_kv,
+        fragment=request.fragment,
+        progress_notify=request.progress_notify,
+    )
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended the stream; the others only followed from it."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,238 @@
+"""The event hub: takes committed events in revision order and feeds every watcher exactly once.
+
+Belongs to the event loop. A watcher is SYNCED (fed by `publish`), CATCHING_UP (fed from the newest
+events in memory or, when those do not reach back far enough, by reads of the history) or CANCELLED.
+It becomes synced in one step of the loop, when nothing at or below the hub's revision is missing.
+
+The store may be ahead of the hub by a batch whose `publish` is still queued on the loop, so a read
+of history may return events that are published later: the hub skips what lies below a watcher's
+`next_revision`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+
+from kvshim import errors
+from kvshim.types import Revision
+from kvshim.watch.catchup import CatchUp, Slice
+from kvshim.watch.index import KeyIndex
+from kvshim.watch.recent import RecentEvents
+from kvshim.watch.seams import Event, HistoryStore, Log
+from kvshim.watch.stream import WatchStream
+from kvshim.watch.watcher import NO_REVISION, Phase, Watcher
+
+PROGRESS_INTERVAL_DEFAULT = 600.0
+PROGRESS_INTERVAL_MIN = 0.1
+
+RESUME_SECONDS_MAX = 0.002
+"""How long one turn of the loop may spend on resuming watchers."""
+
+
+class Hub:
+    """Feeds watchers. The counters are read by metrics."""
+
+    def __init__(
+        self, store: HistoryStore, readers: Executor, progress_interval: float, log: Log
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._interval = PROGRESS_INTERVAL_DEFAULT
+        if progress_interval > 0:
+            self._interval = max(progress_interval, PROGRESS_INTERVAL_MIN)
+        self._revision = store.revision
+        self._recent = RecentEvents(self._revision)
+        self._synced: KeyIndex[Watcher] = KeyIndex()
+        self._catch_up = CatchUp(store, readers, self._feed, self._read_failed)
+        self._resuming: deque[Watcher] = deque()
+        self._turn_is_due = False
+        self._streams: set[WatchStream] = set()
+        self._closed = False
+        self.slow_watcher_count = 0
+        self.events_total = 0
+
+    @property
+    def revision(self) -> Revision:
+        """Every event up to here has been handed to every synced watcher's stream."""
+        return self._revision
+
+    @property
+    def present_revision(self) -> Revision:
+        """The newest revision that any client can have seen."""
+        return max(self._revision, self._store.revision)
+
+    @property
+    def watcher_count(self) -> int:
+        return len(self._synced) + self.slow_watcher_count
+
+    @property
+    def stream_count(self) -> int:
+        return len(self._streams)
+
+    @property
+    def pending_events(self) -> int:
+        return sum(stream.outbox.pending_events for stream in self._streams)
+
+    def publish(self, revision: Revision, events: Sequence[Event]) -> None:
+        """Hand out the events of a committed batch, in revision order; `revision` is the
+        store's after it."""
+        before = self._revision
+        if revision < before or (
+            events and not before < events[0].revision <= events[-1].revision <= revision
+        ):
+            raise errors.KvshimError(
+                f"events up to revision {revision} were published after revision {before}"
+            )
+        self._revision = revision
+        self._recent.append(events)
+        for watcher, share in self._shares(events).items():
+            if not watcher.stream.outbox.offer(watcher, share, share[-1].revision):
+                self._fall_back(watcher, Revision(before + 1))
+                watcher.stream.park(watcher)
+
+    def restored(self) -> None:
+        """The store was replaced by a snapshot: every synced watcher reads on from where it is."""
+        for watcher in list(self._synced):
+            self._fall_back(watcher, Revision(self._revision + 1))
+            self._resuming.append(watcher)
+        self._revision = self._store.revision
+        self._recent.reset(self._revision)
+        self._resume_some()
+
+    def open_stream(self) -> WatchStream:
+        """A new stream; its progress interval has up to a tenth more, so that clients that came
+        together are not told together."""
+        if self._closed:
+            raise errors.Stopped
+        stream = WatchStream(self, self._interval * (1 + random.random() / 10))
+        self._streams.add(stream)
+        return stream
+
+    def close(self) -> None:
+        """End every stream: the server stops."""
+        self._closed = True
+        self._catch_up.close()
+        for stream in self._streams:
+            stream.fail(errors.Stopped())
+
+    # What follows is for streams.
+
+    def attach(self, watcher: Watcher, present: Revision) -> None:
+        """Take a new watcher in; `present` is the revision its client was told."""
+        if watcher.spec.start_revision == NO_REVISION:
+            watcher.next_revision = Revision(present + 1)
+        self.slow_watcher_count += 1
+        self._resume(watcher)
+
+    def detach(self, watcher: Watcher) -> None:
+        """Feed a watcher no more."""
+        match watcher.phase:
+            case Phase.SYNCED:
+                self._synced.remove(watcher.keys, watcher)
+            case Phase.CATCHING_UP:
+                self.slow_watcher_count -= 1
+                self._catch_up.discard(watcher)
+            case Phase.CANCELLED:
+                pass
+        watcher.phase = Phase.CANCELLED
+
+    def resume(self, watchers: Iterable[Watcher]) -> None:
+        """Go on feeding watchers whose stream has room again."""
+        self._resuming.extend(watchers)
+        self._resume_some()
+
+    def forget(self, stream: WatchStream) -> None:
+        self._streams.discard(stream)
+
+    def _shares(self, events: Sequence[Event]) -> dict[Watcher, list[Event]]:
+        shares: dict[Watcher, list[Event]] = {}
+        matching = self._synced.matching
+        for event in events:
+            for watcher in matching(event.key):
+                if event.revision < watcher.next_revision or event.kind in watcher.excluded:
+                    continue
+                if (share := shares.get(watcher)) is None:
+                    shares[watcher] = [event]
+                else:
+                    share.append(event)
+        return shares
+
+    def _fall_back(self, watcher: Watcher, undelivered: Revision) -> None:
+        """SYNCED -> CATCHING_UP; everything below `undelivered` was delivered."""
+        self._synced.remove(watcher.keys, watcher)
+        watcher.phase = Phase.CATCHING_UP
+        watcher.next_revision = max(watcher.next_revision, undelivered)
+        self.slow_watcher_count += 1
+
+    def _resume_some(self) -> None:
+        """Resume waiting watchers for a moment, the rest in later turns of the loop."""
+        deadline = time.perf_counter() + RESUME_SECONDS_MAX
+        while self._resuming:
+            watcher = self._resuming.popleft()
+            if watcher.phase is Phase.CATCHING_UP:
+                self._resume(watcher)
+            if time.perf_counter() >= deadline:
+                break
+        if self._resuming and not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn_is_due = False
+        self._resume_some()
+
+    def _resume(self, watcher: Watcher) -> None:
+        """The next step of a watcher that catches up: synced, fed from memory, or a read."""
+        start = watcher.next_revision
+        if start > self._revision:
+            self._sync(watcher)
+        elif start > self._store.compact_revision and self._recent.covers(start):
+            # At the compact revision itself history decides: what it leaves out of prev_kv there
+            # must not depend on what happens to be in memory.
+            self._feed_from_memory(watcher)
+        else:
+            self._catch_up.add(watcher)
+
+    def _feed_from_memory(self, watcher: Watcher) -> None:
+        events = [
+            event
+            for event in self._recent.since(watcher.keys, watcher.next_revision)
+            if event.kind not in watcher.excluded
+        ]
+        if events and not watcher.stream.outbox.offer(watcher, events, self._revision):
+            watcher.stream.park(watcher)
+            return
+        watcher.next_revision = Revision(self._revision + 1)
+        self._sync(watcher)
+
+    def _sync(self, watcher: Watcher) -> None:
+        watcher.phase = Phase.SYNCED
+        self._synced.add(watcher.keys, watcher)
+        self.slow_watcher_count -= 1
+
+    def _feed(self, piece: Slice, group: Sequence[Watcher]) -> None:
+        """Deliver a slice and decide for each watcher how it goes on."""
+        for watcher in piece.compacted:
+            if watcher.phase is Phase.CATCHING_UP:
+                watcher.stream.compacted(watcher, piece.compact_revision)
+        for watcher in group:
+            if watcher.phase is not Phase.CATCHING_UP:
+                continue
+            events = piece.events.get(watcher)
+            if events and not watcher.stream.outbox.offer(watcher, events, piece.revision):
+                watcher.stream.park(watcher)
+                continue
+            watcher.next_revision = max(watcher.next_revision, piece.next_revision)
+            self._resuming.append(watcher)
+        self._resume_some()
+
+    def _read_failed(self, failure: BaseException, group: Sequence[Watcher]) -> None:
+        self._log.error("watch history read failed", error=str(failure), watchers=len(group))
+        for watcher in group:
+            if watcher.phase is Phase.CATCHING_UP:
+                watcher.stream.fail(failure)

@@ -1,0 +1,158 @@
+"""The queue between a stream's watchers and its sender: ordered, and bounded in bytes.
+
+Events are refused once the bound is passed, and their watcher goes back to catching up; a notice
+(created, cancelled) is never refused, but the stream takes no further request while too many wait.
+Belongs to the event loop; one consumer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from kvshim.types import Revision
+from kvshim.watch.seams import Event
+from kvshim.watch.watcher import NO_REVISION, Watcher
+
+QUEUE_BYTES_MAX = 4 << 20
+"""Above this a stream refuses events; the delivery that passes it is still taken."""
+
+QUEUE_BYTES_RESUME = QUEUE_BYTES_MAX // 2
+"""At this or below watchers that were refused are fed again."""
+
+NOTICES_MAX = 64
+"""Created and cancelled responses that may wait before the stream's requests do."""
+
+EVENT_OVERHEAD_BYTES = 256
+"""What a queued event costs beyond its own size, so that tiny events are bounded too."""
+
+MERGED_BYTES_MAX = 1 << 20
+"""Waiting deliveries of one watcher leave as one, up to about this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A response without events. All flags false is a progress response."""
+
+    watch_id: int
+    revision: Revision
+    created: bool = False
+    canceled: bool = False
+    compact_revision: Revision = NO_REVISION
+    cancel_reason: str = ""
+
+    @property
+    def is_progress(self) -> bool:
+        return not self.created and not self.canceled
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Events for one watcher, whole revisions, and the revision they bring it up to."""
+
+    watcher: Watcher
+    events: Sequence[Event]
+    revision: Revision
+    cost: int
+
+
+Item: TypeAlias = Notice | Delivery
+
+
+class Outbox:
+    """First in, first out. `on_room` is called when refused watchers may try again."""
+
+    __slots__ = ("_items", "_notices", "_on_room", "_refused", "_room", "_wakeup", "bytes")
+
+    def __init__(self, on_room: Callable[[], None]) -> None:
+        self._items: deque[Item] = deque()
+        self._notices = 0
+        self._on_room = on_room
+        self._refused = False
+        self._wakeup = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self.bytes = 0
+
+    @property
+    def pending_events(self) -> int:
+        """Events not handed to the sender yet."""
+        return sum(len(item.events) for item in self._items if isinstance(item, Delivery))
+
+    def offer(self, watcher: Watcher, events: Sequence[Event], revision: Revision) -> bool:
+        """Queue events, or refuse them all when the queue is full."""
+        if self.bytes >= QUEUE_BYTES_MAX:
+            self._refused = True
+            return False
+        cost = sum(event.size for event in events) + EVENT_OVERHEAD_BYTES * len(events)
+        self.bytes += cost
+        self._put(Delivery(watcher, events, revision, cost))
+        return True
+
+    def notify(self, notice: Notice) -> None:
+        """Queue a created or cancelled response, whatever waits already."""
+        self._notices += 1
+        if self._notices >= NOTICES_MAX:
+            self._room.clear()
+        self._put(notice)
+
+    def progress(self, notice: Notice) -> None:
+        """Queue a progress response; one of the same watcher that waits last is brought up to
+        date instead, and a full queue drops it: the client will ask again."""
+        if self._items:
+            last = self._items[-1]
+            if isinstance(last, Notice) and last.is_progress and last.watch_id == notice.watch_id:
+                self._items[-1] = notice
+                return
+        if self.bytes < QUEUE_BYTES_MAX:
+            self.bytes += EVENT_OVERHEAD_BYTES
+            self._put(notice)
+
+    async def room(self) -> None:
+        """Wait until few enough notices are queued for the next request."""
+        await self._room.wait()
+
+    async def take(self) -> Item:
+        """The next response, waiting deliveries of the same watcher merged into it."""
+        while not self._items:
+            self._wakeup.clear()
+            await self._wakeup.wait()
+        item = self._items.popleft()
+        return self._merge(item) if isinstance(item, Delivery) else item
+
+    def sent(self, item: Item) -> None:
+        """Account for an item that has left, and let refused watchers try again."""
+        if isinstance(item, Delivery):
+            self.bytes -= item.cost
+        elif item.is_progress:
+            self.bytes -= EVENT_OVERHEAD_BYTES
+        else:
+            self._notices -= 1
+            if self._notices < NOTICES_MAX:
+                self._room.set()
+        if self._refused and self.bytes <= QUEUE_BYTES_RESUME:
+            self._refused = False
+            self._on_room()
+
+    def _put(self, item: Item) -> None:
+        self._items.append(item)
+        self._wakeup.set()
+
+    def _merge(self, first: Delivery) -> Delivery:
+        """A slow client gets fewer, larger responses instead of falling behind further."""
+        events: list[Event] | None = None
+        merged = first
+        while self._items and merged.cost < MERGED_BYTES_MAX:
+            following = self._items[0]
+            if not isinstance(following, Delivery) or following.watcher is not first.watcher:
+                break
+            self._items.popleft()
+            events = [*first.events] if events is None else events
+            events.extend(following.events)
+            merged = Delivery(
+                first.watcher, events, following.revision, merged.cost + following.cost
+            )
+        return merged
