@@ -1,0 +1,71 @@
+"""The cluster of the story: one datastore and one kube-apiserver for all of its chapters.
+
+Chapters run in the order of their file names, and tests in the order written: expiry and compaction
+take their time, so a later test looks at what an earlier one left behind.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conformance.kubernetes.apiserver import ApiServer
+from conformance.kubernetes.client import ApiClient
+from conformance.kubernetes.kubectl import Kubectl
+from conformance.kubernetes.objects import namespace_object
+from conformance.servers import Datastore, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Everything a test may touch."""
+
+    datastore: Datastore
+    apiserver: ApiServer
+    kubectl: Kubectl
+    ready_seconds: float
+
+
+@pytest.fixture(scope="package")
+def cluster(datastore_kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A fresh datastore with an unmodified kube-apiserver on it, ready."""
+    directory = tmp_path_factory.mktemp("kubernetes")
+    datastore = Datastore(datastore_kind, directory / "datastore")
+    apiserver = ApiServer(datastore.client_url, directory)
+    with datastore:
+        try:
+            ready_seconds = apiserver.start()
+            kubectl = Kubectl(apiserver.kubeconfig, directory)
+            yield Cluster(datastore, apiserver, kubectl, ready_seconds)
+        finally:
+            apiserver.stop()
+            _keep_logs(datastore, apiserver)
+
+
+@pytest.fixture
+def api(cluster: Cluster) -> Iterator[ApiClient]:
+    """A connection to the API server for one test."""
+    with cluster.apiserver.client() as client:
+        yield client
+
+
+@pytest.fixture
+def make_namespace(api: ApiClient) -> Callable[[str], str]:
+    """Makes a namespace for one test; it stays, as nothing here finalizes namespaces."""
+
+    def make(name: str) -> str:
+        api.create("/api/v1/namespaces", namespace_object(name))
+        return name
+
+    return make
+
+
+def _keep_logs(datastore: Datastore, apiserver: ApiServer) -> None:
+    """Where a person looks for them first, whatever the temporary directory was."""
+    kept = Path(__file__).resolve().parents[2] / "build" / "kubernetes-story"
+    kept.mkdir(parents=True, exist_ok=True)
+    for log in (datastore.log_path, apiserver.log_path):
+        if log.exists():
+            shutil.copy(log, kept / log.name)
