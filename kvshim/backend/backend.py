@@ -1,0 +1,256 @@
+"""kv.db opened for use: one writing connection, pooled readers, a checkpointer, its sizes.
+
+It knows transactions and files, nothing of keys and revisions: those are `kvshim.mvcc`'s. The
+writing connection belongs to the apply thread; everything else may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from kvshim.backend.checkpointer import Checkpointer
+from kvshim.backend.gate import Gate
+from kvshim.backend.opening import open_or_create
+from kvshim.backend.options import BackendOptions
+from kvshim.backend.readers import ReaderPool
+from kvshim.backend.session import Session, open_reader, open_writer, storage_error
+from kvshim.errors import StartupError, StorageError
+
+__all__ = ["Backend", "BackendOptions", "Sizes"]
+
+VACUUM_PAGES: Final = 64
+"""Pages given back to the disk in one slice."""
+
+VACUUM_SLACK: Final = 0.05
+"""The part of the file that may stay free, to be used again rather than given back."""
+
+VACUUM_SLACK_PAGES_MIN: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes of kv.db, of it in use, free inside it, and of its WAL file."""
+
+    db_bytes: int
+    db_bytes_in_use: int
+    free_bytes: int
+    wal_bytes: int
+
+
+class Backend:
+    """See the module's text."""
+
+    def __init__(self, path: Path, options: BackendOptions, writer: Session) -> None:
+        self.path = path
+        self.options = options
+        self.writer = writer
+        self.gate = Gate()
+        self.failure: StorageError | None = None
+        self.on_failure: Callable[[StorageError], None] | None = None
+        self._applied_index = 0
+        self._page_size: int = writer.db.pragma("page_size")
+        self._pages = 0
+        self._free_pages = 0
+        self._wal_path = path.with_name(path.name + "-wal")
+        self._readers = ReaderPool(self._open_reader, options.reader_connections)
+        self._short_lock = threading.Lock()
+        self._short_reader: Session | None = None
+        checkpoint_session = open_writer(path, options.vfs, options.page_cache_bytes)
+        self._checkpoint_session = checkpoint_session
+        self.checkpointer = Checkpointer(
+            checkpoint_session, self.gate, options, lambda: self._applied_index, self._failed
+        )
+        writer.db.pragma("journal_size_limit", options.wal_bytes_max)
+        writer.db.set_wal_hook(self._on_commit)
+
+    @classmethod
+    def open(cls, path: Path, options: BackendOptions | None = None) -> Backend:
+        """Open or make the database. Raises `StartupError`; then the data is as it was."""
+        options = options if options is not None else BackendOptions()
+        writer = open_or_create(path, options)
+        try:
+            backend = cls(path, options, writer)
+            backend.measure()
+            return backend
+        except apsw.Error as error:
+            writer.close()
+            raise StartupError(f"cannot open {path}: {storage_error(error)}") from error
+        except StorageError as error:
+            writer.close()
+            raise StartupError(f"cannot open {path}: {error}") from error
+
+    def start(self, applied_index: int) -> None:
+        """Make what is stored durable and start checkpointing. Called once, by the store."""
+        self._applied_index = applied_index
+        self.checkpointer.truncate()
+        self.checkpointer.start()
+
+    def close(self) -> None:
+        """Stop the checkpointer, copy the WAL, close every connection."""
+        self.checkpointer.stop()
+        self._readers.close()
+        with self._short_lock:
+            if self._short_reader is not None:
+                self._short_reader.close()
+                self._short_reader = None
+        try:
+            if self.failure is None:
+                self.checkpointer.truncate()
+        finally:
+            self._checkpoint_session.close()
+            self.writer.close()
+
+    # --- transactions ------------------------------------------------------------------------
+
+    def begin_read(self) -> tuple[Session, int]:
+        """A pooled connection inside a transaction, whose snapshot its first statement takes."""
+        session = self._readers.take()
+        ticket = self.gate.enter_read()
+        try:
+            session.run("BEGIN")
+        except BaseException:
+            self.gate.leave_read(ticket)
+            self._readers.discard(session)
+            raise
+        return session, ticket
+
+    def end_read(self, session: Session, ticket: int) -> None:
+        """End a transaction that `begin_read` began."""
+        try:
+            session.run("COMMIT")
+        except BaseException:
+            self._readers.discard(session)
+            raise
+        else:
+            self._readers.give_back(session)
+        finally:
+            self.gate.leave_read(ticket)
+
+    def begin_short_read(self) -> tuple[Session, int]:
+        """For reads of microseconds on the event loop: waits for neither pool nor checkpoint."""
+        self._short_lock.acquire()
+        try:
+            if self._short_reader is None:
+                self._short_reader = self._open_reader()
+            ticket = self.gate.enter_short_read()
+            try:
+                self._short_reader.run("BEGIN")
+            except BaseException:
+                self.gate.leave_read(ticket)
+                raise
+            return self._short_reader, ticket
+        except BaseException:
+            self._short_lock.release()
+            raise
+
+    def end_short_read(self, session: Session, ticket: int) -> None:
+        """End a transaction that `begin_short_read` began."""
+        try:
+            session.run("COMMIT")
+        finally:
+            self.gate.leave_read(ticket)
+            self._short_lock.release()
+
+    def begin_write(self) -> Session:
+        """The writing connection in a transaction; waits for a checkpoint that needs a pause."""
+        if self.failure is not None:
+            raise self.failure
+        self.gate.enter_write()
+        try:
+            self.writer.run("BEGIN IMMEDIATE")
+        except BaseException:
+            self.gate.leave_write()
+            raise
+        return self.writer
+
+    def commit(self, applied_index: int) -> None:
+        """Commit; afterwards `applied_index` is what the store holds."""
+        self._commit()
+        self._applied_index = applied_index
+
+    def commit_upkeep(self) -> None:
+        """Commit a transaction that applied no log entry."""
+        self._commit()
+
+    def _commit(self) -> None:
+        try:
+            self.writer.run("COMMIT")
+            self.measure()
+        except BaseException:
+            self._undo()
+            raise
+        finally:
+            self.gate.leave_write()
+
+    def rollback(self) -> None:
+        """Give up the transaction."""
+        try:
+            self._undo()
+        finally:
+            self.gate.leave_write()
+
+    # --- space -------------------------------------------------------------------------------
+
+    def measure(self) -> None:
+        """Take note of the number of pages; apply thread."""
+        self._pages = self.writer.db.pragma("page_count")
+        self._free_pages = self.writer.db.pragma("freelist_count")
+
+    def sizes(self) -> Sizes:
+        """As of the last commit."""
+        try:
+            wal_bytes = self._wal_path.stat().st_size
+        except FileNotFoundError:
+            wal_bytes = 0
+        pages, free = self._pages, self._free_pages
+        return Sizes(
+            pages * self._page_size,
+            (pages - free) * self._page_size,
+            free * self._page_size,
+            wal_bytes,
+        )
+
+    def has_space_to_return(self) -> bool:
+        """True when more pages are free than are worth keeping."""
+        slack = max(VACUUM_SLACK_PAGES_MIN, int(self._pages * VACUUM_SLACK))
+        return self._free_pages > slack
+
+    def return_space(self) -> None:
+        """Move some pages out of the end of the file, inside the writer's transaction."""
+        self.writer.run(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+
+    # --- durability --------------------------------------------------------------------------
+
+    def durable_index(self) -> int:
+        """The applied index that survives a power cut."""
+        return self.checkpointer.durable_index
+
+    def pinned_seconds(self) -> float:
+        """For how long an outside reader has kept the WAL from being reset; 0 when none does."""
+        return self.checkpointer.pinned_seconds()
+
+    def _open_reader(self) -> Session:
+        try:
+            return open_reader(self.path, self.options.vfs, self.options.page_cache_bytes)
+        except apsw.Error as error:
+            raise storage_error(error) from error
+
+    def _on_commit(self, _db: apsw.Connection, _name: str, wal_frames: int) -> int:
+        self.checkpointer.committed(wal_frames)
+        return apsw.SQLITE_OK
+
+    def _failed(self, error: StorageError) -> None:
+        self.failure = error
+        if self.on_failure is not None:
+            self.on_failure(error)
+
+    def _undo(self) -> None:
+        # SQLite rolls back by itself after some errors, such as a full disk.
+        if self.writer.db.in_transaction:
+            self.writer.run("ROLLBACK")

@@ -1,0 +1,195 @@
+"""Copying the WAL into kv.db, never inside a commit.
+
+A thread of its own checkpoints PASSIVE on its own connection: that waits for nobody, but cannot
+reset a WAL which overlapping readers keep using. Above `wal_bytes_max` it therefore asks the gate
+for a moment without transactions and runs RESTART. A reader from outside that makes even this
+impossible is detected, told once, and measured for as long as it lasts.
+
+Durable index: the applied index read before a checkpoint that then copied every frame. SQLite
+syncs the WAL before and the database after copying, so this index survives a power cut.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import apsw
+
+from kvshim.backend.gate import Gate
+from kvshim.backend.options import BackendOptions
+from kvshim.backend.session import Session, storage_error
+from kvshim.errors import StorageError
+
+READERS_WAIT_SECONDS: Final = 1.0
+"""How long a RESTART lets our own read transactions end: none lives longer."""
+
+PINNED_AFTER_SECONDS: Final = 2.0
+"""A WAL that stands still this long, held back by no reader of ours, is pinned from outside."""
+
+_BUSY_TIMEOUT_MS: Final = 100
+_RETRY_SECONDS: Final = 1.0
+_BACKOFF_SECONDS_MAX: Final = 16.0
+_FRAME_HEADER_BYTES: Final = 24
+
+
+class Checkpointer:
+    """Runs on the thread "checkpoint" once started; `run_once` may be called without it."""
+
+    def __init__(
+        self,
+        session: Session,
+        gate: Gate,
+        options: BackendOptions,
+        applied_index: Callable[[], int],
+        on_failure: Callable[[StorageError], None],
+    ) -> None:
+        self._session = session
+        self._gate = gate
+        self._options = options
+        self._applied_index = applied_index
+        self._on_failure = on_failure
+        session.db.set_busy_timeout(_BUSY_TIMEOUT_MS)
+        self._frame_bytes = options.page_size + _FRAME_HEADER_BYTES
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._wal_frames = 0
+        self._frames_at_last = 0
+        self._behind = True
+        self._stuck_at = -1
+        self._stuck_since = 0.0
+        self._pinned_since: float | None = None
+        self._not_before = 0.0
+        self._backoff = _RETRY_SECONDS
+        self.durable_index = 0
+        self.checkpoints_total = 0
+        self.restarts_total = 0
+        self.on_wal_pinned: Callable[[float, int], None] | None = None
+        self.on_tick: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; a checkpoint under way is finished."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def committed(self, wal_frames: int) -> None:
+        """The writer's commit left the WAL this long. Called inside the commit: only takes note."""
+        self._wal_frames = wal_frames
+        self._behind = True
+        grown = wal_frames - self._frames_at_last
+        if grown < 0 or grown * self._frame_bytes >= self._options.checkpoint_bytes:
+            self._wake.set()
+
+    def pinned_seconds(self) -> float:
+        """For how long a reader from outside has held the WAL back; 0 when none does."""
+        since = self._pinned_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def run_once(self) -> None:
+        """Copy what can be copied; reset the WAL if it is too long. Raises `StorageError`."""
+        with self._lock:
+            try:
+                log, copied = self._passive()
+                if log * self._frame_bytes > self._options.wal_bytes_max:
+                    self._restart(log)
+                else:
+                    self._watch_for_pin(log, copied)
+            except apsw.Error as error:
+                raise storage_error(error) from error
+
+    def truncate(self) -> bool:
+        """Copy everything and empty the WAL, at start and end; False if others are in the way."""
+        with self._lock:
+            applied = self._applied_index()
+            try:
+                self._session.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.BusyError:
+                return False
+            except apsw.Error as error:
+                raise storage_error(error) from error
+            self._frames_at_last = self._wal_frames = 0
+            self._finished(applied)
+            return True
+
+    def _run(self) -> None:
+        while not self._stopping:
+            interval = self._options.checkpoint_seconds
+            self._wake.wait(min(interval, _RETRY_SECONDS) if self._stuck_at >= 0 else interval)
+            self._wake.clear()
+            if self._stopping:
+                return
+            try:
+                if self._behind:
+                    self.run_once()
+            except StorageError as error:
+                self._on_failure(error)
+                return
+            if self.on_tick is not None:
+                self.on_tick()
+
+    def _passive(self) -> tuple[int, int]:
+        applied = self._applied_index()
+        self._behind = False
+        try:
+            log, copied = self._session.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:
+            self._behind = True
+            return self._wal_frames, -1
+        self.checkpoints_total += 1
+        self._frames_at_last = log
+        if log == copied:
+            self._finished(applied)
+        else:
+            self._behind = True
+        return log, copied
+
+    def _finished(self, applied: int) -> None:
+        self.durable_index = max(self.durable_index, applied)
+        self._stuck_at = -1
+        self._pinned_since = None
+
+    def _restart(self, log: int) -> None:
+        if time.monotonic() < self._not_before:
+            return
+        with self._gate.paused(READERS_WAIT_SECONDS) as alone:
+            applied = self._applied_index()
+            try:
+                self._session.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            except apsw.BusyError:
+                self._behind = True
+                self._not_before = time.monotonic() + self._backoff
+                self._backoff = min(2 * self._backoff, _BACKOFF_SECONDS_MAX)
+                if alone:
+                    self._pinned(log)
+                return
+            self.restarts_total += 1
+            self._frames_at_last = 0
+            self._backoff = _RETRY_SECONDS
+            self._finished(applied)
+
+    def _watch_for_pin(self, log: int, copied: int) -> None:
+        if log == copied:
+            return
+        now = time.monotonic()
+        if copied != self._stuck_at:
+            self._stuck_at, self._stuck_since = copied, now
+        elif now - self._stuck_since > max(PINNED_AFTER_SECONDS, self._gate.oldest_read_seconds()):
+            self._pinned(log)
+
+    def _pinned(self, log: int) -> None:
+        if self._pinned_since is None:
+            now = time.monotonic()
+            self._pinned_since = self._stuck_since if self._stuck_at >= 0 else now
+            if self.on_wal_pinned is not None:
+                self.on_wal_pinned(now - self._pinned_since, log * self._frame_bytes)

@@ -1,0 +1,99 @@
+"""The data directory: made with care, locked against a second process, named in one place.
+
+    <data-dir>/lock       held for as long as the process lives
+    <data-dir>/raft.db    the log (owned by `raft.storage`)
+    <data-dir>/kv-<n>.db  the state machine, generation n
+
+Nothing here reads or writes a database. Used once at start, by the thread that starts the node.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from kvshim.errors import StartupError
+
+LOCK_NAME = "lock"
+RAFT_NAME = "raft.db"
+FIRST_GENERATION = 1
+
+_OWN_PREFIXES = (LOCK_NAME, RAFT_NAME, "kv-")
+
+
+class DataDir:
+    """An open, locked data directory."""
+
+    def __init__(self, path: Path, lock_fd: int) -> None:
+        self.path = path
+        self._lock_fd: int | None = lock_fd
+
+    @classmethod
+    def open(cls, path: Path) -> DataDir:
+        """Make the directory (mode 0700) if need be, and lock it.
+
+        Raises `StartupError` if it holds something else, is in use, or cannot be used.
+        """
+        try:
+            _make(path)
+            _refuse_foreign(path)
+            lock_fd = _lock(path / LOCK_NAME)
+        except OSError as error:
+            raise StartupError(
+                f"cannot use data directory {path}: {error.strerror or error}"
+            ) from error
+        return cls(path, lock_fd)
+
+    @property
+    def raft_path(self) -> Path:
+        """The replicated log's database."""
+        return self.path / RAFT_NAME
+
+    @property
+    def kv_path(self) -> Path:
+        """The state machine's database, in its first generation."""
+        return self.generation_path(FIRST_GENERATION)
+
+    def generation_path(self, generation: int) -> Path:
+        """The state machine's database of one generation; each installed snapshot is a new one."""
+        return self.path / f"kv-{generation}.db"
+
+    def close(self) -> None:
+        """Let another process have the directory."""
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+
+def _make(path: Path) -> None:
+    if not path.exists():
+        path.mkdir(mode=0o700, parents=True)
+    if not stat.S_ISDIR(path.stat().st_mode):
+        raise StartupError(f"data directory {path} is not a directory")
+
+
+def _refuse_foreign(path: Path) -> None:
+    names = {entry.name for entry in path.iterdir()}
+    if "member" in names:
+        raise StartupError(f"data directory {path} holds etcd's own data: choose another one")
+    if names and not any(name.startswith(_OWN_PREFIXES) for name in names):
+        raise StartupError(
+            f"data directory {path} holds files that are not kvshim's: choose an empty one"
+        )
+
+
+def _lock(path: Path) -> int:
+    lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock_fd)
+        raise StartupError(
+            f"data directory {path.parent} is in use by another kvshim process"
+        ) from None
+    except OSError:
+        os.close(lock_fd)
+        raise
+    return lock_fd

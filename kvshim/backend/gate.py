@@ -1,0 +1,95 @@
+"""Who may use kv.db at this moment: the writer, readers, or a checkpoint that needs both to pause.
+
+A checkpoint that resets the WAL needs a moment without a writer and without a reader in the WAL.
+While one asks for that moment, new transactions wait here, those under way end, and a reader
+that does not end in time is not waited for (SQLite answers BUSY; the checkpoint tries again later).
+Any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Gate:
+    """Counts transactions and closes for a checkpoint."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._closed = False
+        self._writing = False
+        self._reads: dict[int, float] = {}
+        self._next_read = 0
+
+    def enter_write(self) -> None:
+        """Wait until the writer may begin a transaction."""
+        with self._changed:
+            while self._closed or self._writing:
+                self._changed.wait()
+            self._writing = True
+
+    def leave_write(self) -> None:
+        """The writer's transaction has ended."""
+        with self._changed:
+            self._writing = False
+            self._changed.notify_all()
+
+    def enter_read(self) -> int:
+        """Wait until a read transaction may begin; returns its ticket."""
+        with self._changed:
+            while self._closed:
+                self._changed.wait()
+            return self._admit()
+
+    def enter_short_read(self) -> int:
+        """Begin a read of microseconds, which a checkpoint need not be protected from."""
+        with self._changed:
+            return self._admit()
+
+    def _admit(self) -> int:
+        self._next_read += 1
+        self._reads[self._next_read] = time.monotonic()
+        return self._next_read
+
+    def leave_read(self, ticket: int) -> None:
+        """The read transaction has ended."""
+        with self._changed:
+            del self._reads[ticket]
+            if self._closed:
+                self._changed.notify_all()
+
+    def oldest_read_seconds(self) -> float:
+        """Age of the oldest read transaction of ours, 0 when there is none."""
+        with self._changed:
+            if not self._reads:
+                return 0.0
+            return time.monotonic() - min(self._reads.values())
+
+    def reads(self) -> int:
+        """Read transactions of ours under way."""
+        with self._changed:
+            return len(self._reads)
+
+    @contextmanager
+    def paused(self, readers_seconds: float) -> Iterator[bool]:
+        """Keep new transactions waiting; True if also all earlier ones have ended.
+
+        Waits for the writer for as long as its transaction takes, for readers as long as given.
+        """
+        deadline = time.monotonic() + readers_seconds
+        with self._changed:
+            self._closed = True
+            while self._writing:
+                self._changed.wait()
+            while self._reads and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+            alone = not self._reads
+        try:
+            yield alone
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()

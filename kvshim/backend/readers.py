@@ -1,0 +1,48 @@
+"""A bounded pool of read-only connections, opened when first needed. Any thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from kvshim.backend.session import Session
+
+
+class ReaderPool:
+    """Hands each connection to one thread at a time."""
+
+    def __init__(self, open_session: Callable[[], Session], connections_max: int) -> None:
+        self._open = open_session
+        self._free_to_take = threading.BoundedSemaphore(connections_max)
+        self._lock = threading.Lock()
+        self._idle: list[Session] = []
+
+    def take(self) -> Session:
+        """A connection; waits while all are in use."""
+        self._free_to_take.acquire()
+        try:
+            with self._lock:
+                if self._idle:
+                    return self._idle.pop()
+            return self._open()
+        except BaseException:
+            self._free_to_take.release()
+            raise
+
+    def give_back(self, session: Session) -> None:
+        """Return a connection whose transaction has ended."""
+        with self._lock:
+            self._idle.append(session)
+        self._free_to_take.release()
+
+    def discard(self, session: Session) -> None:
+        """Close a connection whose state is in doubt."""
+        session.close()
+        self._free_to_take.release()
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        with self._lock:
+            for session in self._idle:
+                session.close()
+            self._idle.clear()

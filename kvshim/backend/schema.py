@@ -1,0 +1,97 @@
+"""The tables of kv.db and the statements on its small ones: state, leases, alarms, meta.
+
+`kv` holds the live keyspace clustered by key, values included, so that a list is one B-tree scan.
+`history` holds every version clustered by id (`backend.ids`). `tombstones` names the keys that
+are deleted but whose deletion is not compacted yet: with `kv` it lists every key that may have
+been alive at a readable revision. `head`, `value` and `tail` laid end to end are the encoded pair,
+framed as field 2 of a message, which is where RangeResponse, PutResponse and Event all have it.
+A person with `sqlite3` reads the plain columns beside them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x6B767368
+"""`kvsh`: tells kv.db from any other SQLite file."""
+
+FORMAT_VERSION: Final = 1
+"""Kept in `user_version`; a newer one than this is refused."""
+
+# `tail` and `head` come before `value`: a column behind a large value costs a walk along its
+# overflow pages. Virtual columns cost nothing until somebody reads them.
+CREATE_TABLES: Final = (
+    """CREATE TABLE kv (
+        key BLOB NOT NULL PRIMARY KEY,
+        create_revision INTEGER NOT NULL,
+        id INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        lease INTEGER NOT NULL,
+        head BLOB NOT NULL,
+        tail BLOB NOT NULL,
+        value BLOB NOT NULL,
+        mod_revision INTEGER GENERATED ALWAYS AS (id >> 24) VIRTUAL
+    ) WITHOUT ROWID""",
+    # A lease's keys in key order; keys without a lease, which are nearly all, are not in it.
+    "CREATE INDEX kv_lease ON kv(lease, key) WHERE lease <> 0",
+    """CREATE TABLE history (
+        id INTEGER PRIMARY KEY,
+        key BLOB NOT NULL,
+        create_revision INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        lease INTEGER NOT NULL,
+        deleted INTEGER NOT NULL,
+        head BLOB NOT NULL,
+        tail BLOB NOT NULL,
+        value BLOB NOT NULL,
+        revision INTEGER GENERATED ALWAYS AS (id >> 24) VIRTUAL,
+        sub INTEGER GENERATED ALWAYS AS (id & 16777215) VIRTUAL
+    )""",
+    # SQLite appends the row's id, so this finds a key's newest version up to an id in one seek.
+    "CREATE INDEX history_key ON history(key)",
+    "CREATE TABLE tombstones (key BLOB NOT NULL PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE leases (
+        id INTEGER PRIMARY KEY, ttl INTEGER NOT NULL, remaining_ttl INTEGER NOT NULL
+    )""",
+    """CREATE TABLE alarms (
+        member INTEGER NOT NULL, type INTEGER NOT NULL, PRIMARY KEY (member, type)
+    ) WITHOUT ROWID""",
+    "CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    # One row, so that a read learns all of it from the first statement of its snapshot.
+    # compacted: the last revision whose compaction is physically finished; while one is under way
+    # compact_target is its revision and compact_cursor the first history id not yet looked at.
+    """CREATE TABLE state (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        revision INTEGER NOT NULL,
+        compact_revision INTEGER NOT NULL,
+        applied_index INTEGER NOT NULL,
+        applied_term INTEGER NOT NULL,
+        compacted INTEGER NOT NULL,
+        compact_target INTEGER NOT NULL,
+        compact_cursor INTEGER NOT NULL
+    )""",
+    # An empty store is at revision 1; -1 lets Compact(0) succeed once, as in etcd.
+    "INSERT INTO state VALUES (1, 1, -1, 0, 0, -1, -1, 0)",
+)
+
+READ_STATE: Final = """SELECT revision, compact_revision, applied_index, applied_term,
+    compacted, compact_target, compact_cursor FROM state"""
+
+WRITE_STATE: Final = """UPDATE state SET revision = ?, compact_revision = ?,
+    applied_index = ?, applied_term = ?"""
+
+WRITE_COMPACTION: Final = "UPDATE state SET compacted = ?, compact_target = ?, compact_cursor = ?"
+
+ALL_LEASES: Final = "SELECT id, ttl, remaining_ttl FROM leases ORDER BY id"
+ONE_LEASE: Final = "SELECT id, ttl, remaining_ttl FROM leases WHERE id = ?"
+PUT_LEASE: Final = "INSERT OR REPLACE INTO leases VALUES (?, ?, ?)"
+DELETE_LEASE: Final = "DELETE FROM leases WHERE id = ?"
+# `lease <> 0` is what lets SQLite use the partial index.
+LEASE_KEYS: Final = "SELECT key FROM kv WHERE lease = ? AND lease <> 0 ORDER BY key"
+
+ALL_ALARMS: Final = "SELECT member, type FROM alarms"
+PUT_ALARM: Final = "INSERT OR IGNORE INTO alarms VALUES (?, ?)"
+DELETE_ALARM: Final = "DELETE FROM alarms WHERE member = ? AND type = ?"
+
+GET_META: Final = "SELECT value FROM meta WHERE name = ?"
+PUT_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"

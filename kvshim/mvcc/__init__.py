@@ -1,0 +1,1 @@
+"""Revisions, ranges, events and compaction: what etcd calls its MVCC store."""

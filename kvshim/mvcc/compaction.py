@@ -1,0 +1,104 @@
+"""Physical compaction: dead versions leave in slices, between the writer's batches.
+
+Logical compaction to C already hides them. The walk looks at every version from the last finished
+compaction up to C, deletes what that version replaced, and deletions below C themselves. One at C
+stays, because a watch from C still gets that DELETE; the next walk begins there and takes it.
+What is deleted by looking at a version of revision r was visible only below r, so everything that
+is readable at R is intact while the walk has not passed R. The cursor is committed with each
+slice: a crash resumes. Apply thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from kvshim.backend import schema
+from kvshim.backend import statements as sql
+from kvshim.backend.backend import Backend
+from kvshim.backend.ids import first_id, last_id, revision_of
+from kvshim.backend.session import Session
+from kvshim.mvcc.pins import Pins
+from kvshim.types import Revision
+
+SLICE_SECONDS: Final = 0.004
+"""Time after which a slice ends."""
+
+_ROWS: Final = 32
+"""Versions fetched at a time; the clock is looked at in between."""
+
+
+class Compaction:
+    """The walk, its cursor, and the return of free pages to the disk."""
+
+    def __init__(
+        self, backend: Backend, pins: Pins, finished: int, target: int, cursor: int
+    ) -> None:
+        self._backend = backend
+        self._pins = pins
+        self.finished = Revision(finished)
+        self._target = Revision(target)
+        self._cursor = cursor
+        self.on_finished: Callable[[Revision], None] | None = None
+
+    def run_slice(self, compact_revision: Revision) -> bool:
+        """Work for a few milliseconds; True if there is more that can be done now."""
+        if self._target <= self.finished < compact_revision:
+            # Deletions at the last finished revision itself are still there: begin with them.
+            self._target = compact_revision
+            self._cursor = first_id(max(self.finished, 0))
+        if self._target > self.finished and self._walk_slice():
+            return True
+        if self._backend.has_space_to_return():
+            self._in_transaction(lambda _: self._backend.return_space())
+            return self._backend.has_space_to_return()
+        return False
+
+    def _walk_slice(self) -> bool:
+        """True unless a pin blocks the walk or it has just ended with nothing left to do."""
+        pinned = self._pins.oldest()
+        limit = self._target if pinned is None else min(self._target, pinned)
+        if self._cursor > last_id(limit):
+            return False
+        cursor, target = self._cursor, self._target
+        finished = False
+
+        def walk(session: Session) -> None:
+            nonlocal cursor, finished
+            cursor = self._walk(session, cursor, last_id(limit))
+            finished = cursor > last_id(target)
+            state = (target if finished else self.finished, target, cursor)
+            session.run(schema.WRITE_COMPACTION, state)
+
+        self._in_transaction(walk)
+        self._cursor = cursor
+        if finished:
+            self.finished = target
+            if self.on_finished is not None:
+                self.on_finished(target)
+        return True
+
+    def _walk(self, session: Session, cursor: int, last: int) -> int:
+        """Look at versions until the time is up; returns the first id not looked at."""
+        deadline = time.perf_counter() + SLICE_SECONDS
+        while time.perf_counter() < deadline:
+            rows = session.all(sql.COMPACTION_ROWS, (cursor, last, _ROWS))
+            for version_id, key, deleted in rows:
+                session.run(sql.DELETE_REPLACED, (key, version_id))
+                if deleted and revision_of(version_id) < self._target:
+                    session.run(sql.DELETE_VERSION, (version_id,))
+                    session.run(sql.DELETE_TOMBSTONE_OF, (key, version_id))
+            if len(rows) < _ROWS:
+                return last + 1
+            cursor = rows[-1][0] + 1
+        return cursor
+
+    def _in_transaction(self, work: Callable[[Session], None]) -> None:
+        session = self._backend.begin_write()
+        try:
+            work(session)
+        except BaseException:
+            self._backend.rollback()
+            raise
+        self._backend.commit_upkeep()

@@ -1,0 +1,229 @@
+"""The store: snapshots for readers, one batch at a time for the apply thread.
+
+`revision`, `compact_revision` and `applied_index` change only after the COMMIT of the batch that
+made them, and may be read from any thread. `write` and `between_batches` belong to apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from kvshim.backend import schema
+from kvshim.backend.backend import Backend
+from kvshim.backend.ids import last_id
+from kvshim.backend.session import Session
+from kvshim.errors import Compacted, FutureRevision
+from kvshim.mvcc.compaction import Compaction
+from kvshim.mvcc.counts import CountCache
+from kvshim.mvcc.pins import Pins
+from kvshim.mvcc.records import LeaseRecord
+from kvshim.mvcc.txn import WriteTxn
+from kvshim.mvcc.view import U64, ReadView
+from kvshim.types import LeaseID, Revision
+
+__all__ = ["Snapshot", "Store", "WriteBatch", "WriteTxn"]
+
+
+class Store:
+    """The multi-version store on one kv.db."""
+
+    def __init__(self, backend: Backend) -> None:
+        """Raises `StorageError` when the database cannot be read."""
+        self.backend = backend
+        self.counts = CountCache()
+        self.pins = Pins()
+        state = backend.writer.one(schema.READ_STATE)
+        assert state is not None
+        self.revision = Revision(state[0])
+        self.compact_revision = Revision(state[1])
+        self.applied_index = int(state[2])
+        self.applied_term = int(state[3])
+        self._compaction = Compaction(backend, self.pins, state[4], state[5], state[6])
+        backend.start(self.applied_index)
+
+    @property
+    def physically_compacted(self) -> Revision:
+        """The last compaction whose dead versions are all gone."""
+        return self._compaction.finished
+
+    @property
+    def on_compacted(self) -> Callable[[Revision], None] | None:
+        """Called on the apply thread with each revision whose compaction has physically ended."""
+        return self._compaction.on_finished
+
+    @on_compacted.setter
+    def on_compacted(self, callback: Callable[[Revision], None] | None) -> None:
+        self._compaction.on_finished = callback
+
+    @property
+    def on_work(self) -> Callable[[], None] | None:
+        """Called on any thread when `between_batches`, which had no more work, has some again."""
+        return self.pins.on_release
+
+    @on_work.setter
+    def on_work(self, callback: Callable[[], None] | None) -> None:
+        self.pins.on_release = callback
+        self.backend.checkpointer.on_tick = self.pins.expire
+
+    def durable_index(self) -> int:
+        """The applied index that survives a power cut; any thread."""
+        return self.backend.durable_index()
+
+    def read(self) -> Snapshot:
+        """A context manager that gives a `ReadView`; waits while all readers are in use."""
+        return Snapshot(self)
+
+    def read_short(self) -> ShortSnapshot:
+        """The same for reads of microseconds on the event loop: it does not wait for readers."""
+        return ShortSnapshot(self)
+
+    def write(self) -> WriteBatch:
+        """A context manager: a transaction that commits at its end. Apply thread."""
+        return WriteBatch(self)
+
+    def between_batches(self) -> bool:
+        """Spend a few milliseconds on upkeep; True if more waits. Apply thread."""
+        return self._compaction.run_slice(self.compact_revision)
+
+
+class Snapshot:
+    """One read transaction on a pooled connection."""
+
+    __slots__ = ("_session", "_store", "_ticket")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._session: Session | None = None
+        self._ticket = 0
+
+    def __enter__(self) -> ReadView:
+        session, self._ticket = self._begin()
+        self._session = session
+        try:
+            # The first statement takes the snapshot, so everything later agrees with this row.
+            state = session.one(schema.READ_STATE)
+            assert state is not None
+        except BaseException:
+            self._end(session, self._ticket)
+            raise
+        # The cursor goes back to the last finished compaction when the next one starts.
+        walked_id = max(state[6], last_id(state[4]) + 1)
+        return ReadView(session, state[0], state[1], self._store.counts, walked_id)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._session is not None
+        self._end(self._session, self._ticket)
+
+    def _begin(self) -> tuple[Session, int]:
+        return self._store.backend.begin_read()
+
+    def _end(self, session: Session, ticket: int) -> None:
+        self._store.backend.end_read(session, ticket)
+
+
+class ShortSnapshot(Snapshot):
+    """One read transaction on the connection kept for short reads."""
+
+    __slots__ = ()
+
+    def _begin(self) -> tuple[Session, int]:
+        return self._store.backend.begin_short_read()
+
+    def _end(self, session: Session, ticket: int) -> None:
+        self._store.backend.end_short_read(session, ticket)
+
+
+class WriteBatch(ReadView):
+    """A transaction of many commands. Leaving its `with` block commits it, or rolls it back."""
+
+    __slots__ = ("_applied_index", "_applied_term", "_store")
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store.backend.writer, store.revision, store.compact_revision, None)
+        self._store = store
+        self._applied_index = store.applied_index
+        self._applied_term = store.applied_term
+
+    def __enter__(self) -> WriteBatch:
+        self._store.backend.begin_write()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._commit()
+        else:
+            self._store.backend.rollback()
+
+    def _commit(self) -> None:
+        store = self._store
+        state = (self.revision, self.compact_revision, self._applied_index, self._applied_term)
+        try:
+            self._session.run(schema.WRITE_STATE, state)
+        except BaseException:
+            store.backend.rollback()
+            raise
+        store.backend.commit(self._applied_index)
+        store.applied_index = self._applied_index
+        store.applied_term = self._applied_term
+        store.compact_revision = self.compact_revision
+        store.revision = self.revision
+
+    def begin(self) -> WriteTxn:
+        """Start a command's changes."""
+        return WriteTxn(self)
+
+    def advance(self, revision: Revision) -> None:
+        """A command ended at this revision; called by its `WriteTxn`."""
+        self.revision = revision
+
+    def compact(self, revision: int) -> None:
+        """Forget what was replaced up to a revision, at once for every reader.
+
+        Raises `Compacted` or `FutureRevision`, as etcd does; Compact(0) succeeds once.
+        """
+        if revision <= self.compact_revision:
+            raise Compacted
+        if revision > self.revision:
+            raise FutureRevision
+        self.compact_revision = Revision(revision)
+
+    def set_applied(self, index: int, term: int) -> None:
+        """The log entry after which the store is as this batch leaves it."""
+        self._applied_index = index
+        self._applied_term = term
+
+    def lease_put(self, lease: LeaseRecord) -> None:
+        """Make or change a lease."""
+        self._session.run(schema.PUT_LEASE, (lease.id, lease.ttl, lease.remaining_ttl))
+
+    def lease_delete(self, lease: LeaseID) -> None:
+        """Forget a lease; its keys are the caller's to delete."""
+        self._session.run(schema.DELETE_LEASE, (lease,))
+
+    def alarm_put(self, member: int, kind: int) -> None:
+        """Raise an alarm."""
+        self._session.run(schema.PUT_ALARM, (_signed(member), kind))
+
+    def alarm_delete(self, member: int, kind: int) -> None:
+        """Clear an alarm."""
+        self._session.run(schema.DELETE_ALARM, (_signed(member), kind))
+
+    def meta_put(self, name: str, value: bytes) -> None:
+        """Keep a named value of the node's own."""
+        self._session.run(schema.PUT_META, (name, value))
+
+
+def _signed(number: int) -> int:
+    """A uint64 as SQLite can hold it."""
+    return number - U64 if number >= U64 >> 1 else number

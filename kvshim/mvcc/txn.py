@@ -1,0 +1,127 @@
+"""One command's changes: put and delete keys at the next revision, and collect the events.
+
+A transaction reads what it has written. Its revision is the batch's until it changes something,
+then one more. Apply thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from kvshim.backend import statements as sql
+from kvshim.backend.ids import SUB_MAX, first_id, revision_of, sub_of
+from kvshim.errors import StorageError
+from kvshim.mvcc.encoding import encode_deletion, encode_put
+from kvshim.mvcc.events import Event
+from kvshim.mvcc.view import ReadView
+from kvshim.types import EventKind, KeyRange, KeyValue, LeaseID, Revision
+
+if TYPE_CHECKING:
+    from kvshim.mvcc.store import WriteBatch
+
+_Pieces = tuple[bytes, ...]
+
+_NO_EVENTS: Final[list[Event]] = []
+
+
+class WriteTxn(ReadView):
+    """See the module's text; made by `WriteBatch.begin`, ended by `finish`."""
+
+    __slots__ = ("_batch", "_events", "_originals", "base_revision")
+
+    def __init__(self, batch: WriteBatch) -> None:
+        super().__init__(batch._session, batch.revision, batch.compact_revision, None)
+        self.base_revision = batch.revision
+        self._batch = batch
+        self._events: list[Event] = []
+        # What a key that this transaction changed was before it, framed.
+        self._originals: dict[bytes, _Pieces | None] = {}
+
+    def put(self, key: bytes, value: bytes, lease: LeaseID) -> KeyValue | None:
+        """Write a version; returns the one it replaced, even if this transaction made that."""
+        version_id = self._next_id()
+        revision = self.revision
+        session = self._session
+        row = session.one(sql.GET_LIVE_FULL, (key,))
+        replaced: KeyValue | None = None
+        if row is None:
+            create, version = revision, 1
+            head, tail = encode_put(key, create, revision, 1, value, lease)
+            session.run(sql.INSERT_LIVE, (create, version_id, 1, lease, head, tail, value, key))
+            session.run(sql.DELETE_TOMBSTONE, (key,))
+        else:
+            create, old_id, old_version, old_lease, old_value, _, _ = row
+            version = old_version + 1
+            head, tail = encode_put(key, create, revision, version, value, lease)
+            session.run(sql.UPDATE_LIVE, (version_id, version, lease, head, tail, value, key))
+            replaced = KeyValue(
+                key, old_value, create, revision_of(old_id), old_version, old_lease, sub_of(old_id)
+            )
+        session.run(
+            sql.INSERT_HISTORY, (version_id, key, create, version, lease, head, tail, value)
+        )
+        self._events.append(
+            Event(
+                EventKind.PUT,
+                revision,
+                sub_of(version_id),
+                key,
+                (head, value, tail),
+                self._original(key, row),
+                create=create == revision,
+            )
+        )
+        return replaced
+
+    def delete_range(self, keys: KeyRange) -> list[KeyValue]:
+        """Delete the live keys of a range; returns the deleted versions in key order."""
+        rows = self._session.all(*sql.LIVE_FULL.bind(keys))
+        if not rows:
+            return []
+        self._session.run(*sql.DELETE_LIVE_RANGE.bind(keys))
+        deletions, tombstones, deleted = [], [], []
+        for row in rows:
+            create, old_id, version, lease, value, _, _, key = row
+            version_id = self._next_id()
+            pair = encode_deletion(key, self.revision)
+            deletions.append((version_id, key, pair))
+            tombstones.append((key, version_id))
+            deleted.append(
+                KeyValue(key, value, create, revision_of(old_id), version, lease, sub_of(old_id))
+            )
+            self._events.append(
+                Event(
+                    EventKind.DELETE,
+                    self.revision,
+                    sub_of(version_id),
+                    key,
+                    (pair,),
+                    self._original(key, row),
+                    create=False,
+                )
+            )
+        self._session.many(sql.INSERT_DELETION, deletions)
+        self._session.many(sql.PUT_TOMBSTONE, tombstones)
+        return deleted
+
+    def finish(self) -> list[Event]:
+        """End the transaction: the batch is at its revision now. Events in order of change."""
+        events, self._events = self._events, _NO_EVENTS
+        self._batch.advance(self.revision)
+        return events
+
+    def _next_id(self) -> int:
+        sub = len(self._events)
+        if sub > SUB_MAX:
+            raise StorageError(f"a command changes more than {SUB_MAX + 1} keys at one revision")
+        self.revision = Revision(self.base_revision + 1)
+        return first_id(self.revision) | sub
+
+    def _original(self, key: bytes, row: tuple[Any, ...] | None) -> _Pieces | None:
+        """What an event shows as the previous pair: the version before this revision."""
+        if key in self._originals:
+            return self._originals[key]
+        # row: create_revision, id, version, lease, value, head, tail
+        original = None if row is None else (row[5], row[4], row[6])
+        self._originals[key] = original
+        return original

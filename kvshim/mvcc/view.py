@@ -1,0 +1,237 @@
+"""Reading the store: everything here is answered from one snapshot.
+
+A `ReadView` belongs to the thread that opened it and ends with its `with` block. The batch and
+the transaction on the writing side are views too, which also see what they have written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from kvshim.backend import schema
+from kvshim.backend import statements as sql
+from kvshim.backend.ids import first_id, last_id, revision_of, sub_of
+from kvshim.backend.session import Session, TooBig
+from kvshim.errors import Compacted, FutureRevision
+from kvshim.mvcc.counts import CountCache
+from kvshim.mvcc.events import Event
+from kvshim.mvcc.records import LeaseRecord
+from kvshim.types import EventKind, KeyRange, KeyValue, LeaseID, Revision
+
+SELECT_ROWS: Final = 256
+"""Rows that `select` fetches at a time, so that no statement stays open between two of them."""
+
+HISTORY_REVISIONS_MAX: Final = 20_000
+"""Revisions that one call of `history` looks at: bounds the time of a scan that finds nothing."""
+
+U64: Final = 1 << 64
+I64_MAX: Final = (1 << 63) - 1
+
+
+class Chunk(NamedTuple):
+    """Framed pairs end to end, how many, and the key of the last one (None when there are none)."""
+
+    pairs: bytes
+    rows: int
+    last_key: bytes | None
+
+
+def key_value(row: tuple[Any, ...]) -> KeyValue:
+    """A version from the columns (key, create_revision, id, version, lease, value)."""
+    key, create_revision, version_id, version, lease, value = row
+    return KeyValue(
+        key,
+        value,
+        create_revision,
+        revision_of(version_id),
+        version,
+        lease,
+        sub_of(version_id),
+    )
+
+
+class ReadView:
+    """One snapshot. `counts` is where counts of committed revisions may be remembered."""
+
+    __slots__ = ("_session", "compact_revision", "counts", "revision", "walked_id")
+
+    def __init__(
+        self,
+        session: Session,
+        revision: Revision,
+        compact_revision: Revision,
+        counts: CountCache | None,
+        walked_id: int = 0,
+    ) -> None:
+        self._session = session
+        self.revision = revision
+        self.compact_revision = compact_revision
+        self.counts = counts
+        self.walked_id = walked_id
+
+    # --- live keys -----------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> KeyValue | None:
+        """The key's present version."""
+        row = self._session.one(sql.GET_LIVE_ROW, (key,))
+        return None if row is None else key_value(row)
+
+    def select(self, keys: KeyRange, limit: int = 0) -> Iterator[KeyValue]:
+        """Present versions in key order, the first `limit` of them if it is above 0."""
+        left = limit if limit > 0 else I64_MAX
+        while left > 0:
+            wanted = min(left, SELECT_ROWS)
+            rows = self._session.all(*sql.LIVE_ROWS.bind(keys, None, wanted))
+            for row in rows:
+                yield key_value(row)
+            if len(rows) < wanted:
+                return
+            left -= wanted
+            keys = KeyRange(rows[-1][0] + b"\x00", keys.end)
+
+    def count(self, keys: KeyRange, at: Revision | None = None) -> int:
+        """Keys in the range, now or at a readable revision."""
+        if at is None or at >= self.revision:
+            row = self._session.one(*sql.LIVE_COUNT.bind(keys))
+        else:
+            row = self._session.one(*sql.COUNT_AT.bind(keys, last_id(at)))
+        assert row is not None
+        return int(row[0])
+
+    # --- keys at a revision ----------------------------------------------------------------------
+
+    def readable(self, revision: int) -> Revision:
+        """The revision that a request for `revision` reads; 0 and less ask for the newest.
+
+        Raises `FutureRevision` and `Compacted`, in etcd's order.
+        """
+        if revision > self.revision:
+            raise FutureRevision
+        at = Revision(revision) if revision > 0 else self.revision
+        if at < self.compact_revision:
+            raise Compacted
+        return at
+
+    def is_intact(self, at: Revision) -> bool:
+        """True while no version that is alive at a revision is physically gone, compacted or not.
+
+        `walked_id` is the first version that physical compaction has not looked at.
+        """
+        return self.walked_id <= last_id(at) + 1
+
+    def pair(self, key: bytes, at: Revision) -> bytes | None:
+        """One key's framed pair."""
+        if at >= self.revision:
+            row = self._session.one(sql.GET_LIVE_PAIR, (key,))
+        else:
+            row = self._session.one(sql.GET_PAIR_AT, (key, None, last_id(at)))
+        return None if row is None else row[0]
+
+    def chunk(self, keys: KeyRange, at: Revision, limit: int) -> Chunk:
+        """Up to `limit` framed pairs of a range in key order; -1 takes all."""
+        statement = sql.LIVE_CHUNK if at >= self.revision else sql.CHUNK_AT
+        try:
+            row = self._session.one(*statement.bind(keys, last_id(at), limit))
+        except TooBig:
+            return self._chunk_by_rows(keys, at, limit)
+        assert row is not None
+        return Chunk(row[0] or b"", row[1], row[2])
+
+    def _chunk_by_rows(self, keys: KeyRange, at: Revision, limit: int) -> Chunk:
+        rows = list(self.pairs(keys, at, limit))
+        last = rows[-1][0] if rows else None
+        return Chunk(b"".join([pair for _, pair in rows]), len(rows), last)
+
+    def pairs(self, keys: KeyRange, at: Revision, limit: int) -> Iterator[tuple[Any, ...]]:
+        """(key, framed pair) in key order; take all of them or close the iterator."""
+        statement = sql.LIVE_PAIRS if at >= self.revision else sql.PAIRS_AT
+        yield from self._session.iterate(*statement.bind(keys, last_id(at), limit))
+
+    def versions(self, keys: KeyRange, at: Revision, limit: int) -> list[KeyValue]:
+        """Versions in key order; -1 takes all."""
+        statement = sql.LIVE_ROWS if at >= self.revision else sql.ROWS_AT
+        return [
+            key_value(row) for row in self._session.all(*statement.bind(keys, last_id(at), limit))
+        ]
+
+    def size(self, keys: KeyRange, at: Revision, limit: int) -> tuple[int, int]:
+        """(bytes of the framed pairs, their number) of up to `limit` keys; -1 takes all."""
+        statement = sql.LIVE_SIZE if at >= self.revision else sql.SIZE_AT
+        row = self._session.one(*statement.bind(keys, last_id(at), limit))
+        assert row is not None
+        return row[0], row[1]
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def history(
+        self, keys: KeyRange, start: Revision, end: Revision, max_bytes: int
+    ) -> tuple[list[Event], Revision]:
+        """Events of whole revisions from `start` to `end`, and the revision to go on from.
+
+        In order of (revision, sub). Stops after the revision in which `max_bytes` are exceeded,
+        and when enough was looked at. At the compact revision itself only each key's last change
+        is left, without what it replaced. Raises `Compacted` if `start` is below it.
+        """
+        if start < self.compact_revision:
+            raise Compacted
+        end = Revision(min(end, self.revision, start + HISTORY_REVISIONS_MAX - 1))
+        events: list[Event] = []
+        size = 0
+        for event in self._read_events(keys, start, end):
+            if size > max_bytes and event.revision != events[-1].revision:
+                return events, event.revision
+            events.append(event)
+            size += event.size
+        return events, Revision(max(start, end + 1))
+
+    def _read_events(self, keys: KeyRange, start: Revision, end: Revision) -> Iterator[Event]:
+        first, last = first_id(start), last_id(end)
+        if keys.is_single:
+            rows = self._session.iterate(sql.EVENTS_OF_KEY, (keys.start, b"", first, last))
+        else:
+            rows = self._session.iterate(*sql.EVENTS_IN_RANGE.bind(keys, first, last))
+        compacted: dict[bytes, Event] = {}
+        for version_id, key, deleted, create_revision, pair, prev in rows:
+            revision = revision_of(version_id)
+            if revision != self.compact_revision and compacted:
+                yield from sorted(compacted.values(), key=lambda event: event.sub)
+                compacted = {}
+            event = Event(
+                EventKind.DELETE if deleted else EventKind.PUT,
+                revision,
+                sub_of(version_id),
+                key,
+                (pair,),
+                (prev,) if prev is not None and revision > self.compact_revision else None,
+                create=not deleted and create_revision == revision,
+            )
+            if revision == self.compact_revision:
+                compacted[key] = event
+            else:
+                yield event
+        yield from sorted(compacted.values(), key=lambda event: event.sub)
+
+    # --- leases, alarms, meta ------------------------------------------------------------------
+
+    def leases(self) -> list[LeaseRecord]:
+        """All leases, by id."""
+        return [LeaseRecord(*row) for row in self._session.all(schema.ALL_LEASES)]
+
+    def lease(self, lease: LeaseID) -> LeaseRecord | None:
+        """One lease."""
+        row = self._session.one(schema.ONE_LEASE, (lease,))
+        return None if row is None else LeaseRecord(*row)
+
+    def lease_keys(self, lease: LeaseID) -> list[bytes]:
+        """The live keys attached to a lease, in key order."""
+        return [key for (key,) in self._session.all(schema.LEASE_KEYS, (lease,))]
+
+    def alarms(self) -> list[tuple[int, int]]:
+        """(member id, alarm type) of the standing alarms, in that order."""
+        return sorted((member % U64, kind) for member, kind in self._session.all(schema.ALL_ALARMS))
+
+    def meta(self, name: str) -> bytes | None:
+        """A named value of the node's own."""
+        row = self._session.one(schema.GET_META, (name,))
+        return None if row is None else row[0]
