@@ -1,0 +1,139 @@
+"""Metrics of disks, the store, watches and leases.
+
+The store and the hub keep plain integers; these read them at each scrape, so that a scrape with
+nobody watching costs nothing and the rooms below import nothing of Prometheus.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from kvshim.metrics.instruments import (
+    DISK_SECONDS,
+    HASH_SECONDS,
+    LEASE_TTL_SECONDS,
+    Callbacks,
+)
+
+
+class DiskMetrics:
+    """The two SQLite files: fsyncs, commits, checkpoints, write-ahead logs."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        lazy = Callbacks(registry)
+        self.wal_fsync_seconds = Histogram(
+            "etcd_disk_wal_fsync_duration_seconds",
+            "Time to make a batch of log entries durable in raft.db.",
+            buckets=DISK_SECONDS,
+            registry=registry,
+        )
+        self.backend_commit_seconds = Histogram(
+            "etcd_disk_backend_commit_duration_seconds",
+            "Time of one COMMIT of kv.db.",
+            buckets=DISK_SECONDS,
+            registry=registry,
+        )
+        self.checkpoint_seconds = Histogram(
+            "kvshim_checkpoint_duration_seconds",
+            "Time of one checkpoint of kv.db.",
+            buckets=DISK_SECONDS,
+            registry=registry,
+        )
+        self.wal_size_bytes = lazy.gauge(
+            "kvshim_wal_size_bytes", "Size of the write-ahead log of kv.db."
+        )
+        self.wal_pinned_seconds = lazy.gauge(
+            "kvshim_wal_pinned_seconds",
+            "For how long a reader has kept the write-ahead log of kv.db from being reset.",
+        )
+        self.durable_index = lazy.gauge(
+            "kvshim_durable_index", "Log index up to which kv.db survives a power cut by itself."
+        )
+
+
+class MvccMetrics:
+    """Revisions, keys, sizes and operations of the store."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        lazy = Callbacks(registry)
+        self.db_total_size = lazy.gauge(
+            "etcd_mvcc_db_total_size_in_bytes",
+            "Size of kv.db on disk, without its write-ahead log.",
+        )
+        self.db_total_size_in_use = lazy.gauge(
+            "etcd_mvcc_db_total_size_in_use_in_bytes", "Size of the pages of kv.db that hold data."
+        )
+        self.current_revision = lazy.gauge(
+            "etcd_debugging_mvcc_current_revision", "Revision of the store."
+        )
+        self.compact_revision = lazy.gauge(
+            "etcd_debugging_mvcc_compact_revision", "Revision of the last compaction."
+        )
+        self.physically_compacted_revision = lazy.gauge(
+            "kvshim_physically_compacted_revision",
+            "Revision up to which compacted rows are already deleted.",
+        )
+        self.keys = lazy.gauge("etcd_debugging_mvcc_keys_total", "Live keys.")
+        self.hash_seconds = Histogram(
+            "etcd_mvcc_hash_duration_seconds",
+            "Time of one Hash call.",
+            buckets=HASH_SECONDS,
+            registry=registry,
+        )
+        self.hash_rev_seconds = Histogram(
+            "etcd_mvcc_hash_rev_duration_seconds",
+            "Time of one HashKV call.",
+            buckets=HASH_SECONDS,
+            registry=registry,
+        )
+        self.range = Counter(
+            "etcd_mvcc_range_total", "Ranges served by this member.", registry=registry
+        )
+        self.put = Counter("etcd_mvcc_put_total", "Puts applied by this member.", registry=registry)
+        self.delete = Counter(
+            "etcd_mvcc_delete_total", "Range deletions applied by this member.", registry=registry
+        )
+        self.txn = Counter(
+            "etcd_mvcc_txn_total", "Transactions served by this member.", registry=registry
+        )
+
+
+class WatchMetrics:
+    """The event hub."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        lazy = Callbacks(registry)
+        self.watchers = lazy.gauge("etcd_debugging_mvcc_watcher_total", "Open watches.")
+        self.slow_watchers = lazy.gauge(
+            "etcd_debugging_mvcc_slow_watcher_total", "Open watches that are catching up."
+        )
+        self.streams = lazy.gauge("etcd_debugging_mvcc_watch_stream_total", "Open watch streams.")
+        self.events = lazy.counter(
+            "etcd_debugging_mvcc_events_total", "Events sent to watchers by this member."
+        )
+        self.pending_events = lazy.gauge(
+            "etcd_debugging_mvcc_pending_events_total", "Events queued for watchers, not yet sent."
+        )
+
+
+class LeaseMetrics:
+    """The lessor."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.granted = Counter(
+            "etcd_debugging_lease_granted_total", "Leases granted.", registry=registry
+        )
+        self.revoked = Counter(
+            "etcd_debugging_lease_revoked_total", "Leases revoked or expired.", registry=registry
+        )
+        self.renewed = Counter(
+            "etcd_debugging_lease_renewed_total",
+            "Renewals that this member did as the leader.",
+            registry=registry,
+        )
+        self.ttl_seconds = Histogram(
+            "etcd_debugging_lease_ttl_total",
+            "TTLs of the leases granted, in seconds.",
+            buckets=LEASE_TTL_SECONDS,
+            registry=registry,
+        )
