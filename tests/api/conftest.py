@@ -16,6 +16,9 @@ Launch = Callable[..., EtcdClient]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        # Tests of one file share servers, so parallel workers take whole files.
+        item.add_marker(pytest.mark.xdist_group(item.path.name))
     if config.getoption("--datastore") == Kind.KVSHIM.value:
         return
     skip = pytest.mark.skip(reason="kvshim only")

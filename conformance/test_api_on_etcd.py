@@ -1,0 +1,31 @@
+"""Runs the API stories of `tests/api` on etcd itself: what they demand of kvshim is what etcd does.
+
+A process of its own, so that the stories see their own options and fixtures.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS_MAX = 300
+LINES_SHOWN = 60
+
+
+@pytest.mark.timeout(SECONDS_MAX + 10)
+def test_the_api_stories_pass_on_etcd():
+    if not (ROOT / "build" / "etcd").exists():
+        pytest.fail("build/etcd is missing; `python conformance/build.py etcd` builds it")
+    command = [sys.executable, "-m", "pytest", "tests/api", "--datastore=etcd", "-q", "-x"]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        timeout=SECONDS_MAX,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, "\n".join(done.stdout.splitlines()[-LINES_SHOWN:])
