@@ -62,7 +62,8 @@ class ApplyMachine:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join(STOP_TIMEOUT_SECONDS)
+        if self._thread.is_alive():
+            self._thread.join(STOP_TIMEOUT_SECONDS)
 
     def wake(self) -> None:
         """Let the store use an idle moment, such as for a checkpoint that waits for one."""

@@ -1,4 +1,4 @@
-"""Starting a node: settings, then the logger, then `kvshim.server.run`.
+"""Starting a node: settings, then the logger, then `kvshim.node.run`.
 
 Runs on the main thread before there is an event loop; `run_node` owns everything after that.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import assert_never
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import assert_never, cast
 
 from kvshim.cli.banner import banner
 from kvshim.config import (
@@ -22,8 +23,13 @@ from kvshim.config import (
     load,
 )
 from kvshim.errors import KvshimError
-from kvshim.logs import Event, open_logger
+from kvshim.logs import Event, Logger, open_logger
 from kvshim.version import KVSHIM_VERSION
+
+RunNode = Callable[[Config, Logger, Callable[[], None]], int]
+
+RUN_MODULE = "kvshim.server.run"
+"""Where `run_node` lives. Imported only when a node starts: mistakes are told at once."""
 
 _EVENTS = {
     NoticeKind.NO_EFFECT: Event.FLAG_NO_EFFECT,
@@ -64,7 +70,7 @@ def _start(config: Config, notices: Sequence[Notice]) -> int:
     )
     for notice in notices:
         log.warn(_EVENTS[notice.kind], name=notice.name, reason=notice.reason)
-    from kvshim.server.run import run_node
+    from kvshim.node.run import run_node
 
     try:
         return run_node(config, log, lambda: _greet(config))

@@ -7,10 +7,11 @@ waiting reads go last, when everything that they may observe has been told.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvshim.apply.outcome import AlarmChanged, BatchOutcome
+from kvshim.logs import Event, Logger
+from kvshim.pb.etcd import rpc_pb2
 from kvshim.server.alarms import Alarms
 from kvshim.server.lessor import Lessor
 from kvshim.server.proposer import Proposer
@@ -30,7 +31,7 @@ class Delivery:
     quota: Quota
     proposer: Proposer
     reader: Reader
-    on_alarm: Callable[[AlarmChanged], None]
+    logger: Logger
 
     def post(self, outcome: BatchOutcome) -> None:
         """Hand a batch over; any thread."""
@@ -42,7 +43,12 @@ class Delivery:
         if outcome.effects:
             self.lessor.observe(outcome.effects)
             for change in self.alarms.observe(outcome.effects):
-                self.on_alarm(change)
+                self._tell(change)
             self.quota.observe(self.alarms.own_nospace)
         self.proposer.settle(outcome.answers)
         self.reader.advance(outcome.applied_index)
+
+    def _tell(self, change: AlarmChanged) -> None:
+        alarm = rpc_pb2.AlarmType.DESCRIPTOR.values_by_number[change.alarm].name
+        event = Event.ALARM_RAISED if change.raised else Event.ALARM_CLEARED
+        self.logger.warn(event, alarm=alarm, member_id=f"{change.member:x}")

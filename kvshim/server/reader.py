@@ -76,11 +76,15 @@ class Reader:
         self._waiting.clear()
 
     def read_here(self, function: Callable[[ReadView], _T]) -> _T:
-        """Run a short read on the loop."""
-        with self._store.read() as view:
+        """Run a read of microseconds on the loop."""
+        with self._store.read_short() as view:
             return function(view)
 
     async def read(self, function: Callable[[ReadView], _T]) -> _T:
         """Run a read that may be long on a reader thread."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self.read_here, function)
+        return await loop.run_in_executor(self._executor, self._read, function)
+
+    def _read(self, function: Callable[[ReadView], _T]) -> _T:
+        with self._store.read() as view:
+            return function(view)

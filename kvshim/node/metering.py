@@ -1,0 +1,49 @@
+"""Tells the metrics where to read their numbers: the rooms below know nothing of Prometheus."""
+
+from __future__ import annotations
+
+from kvshim.node.parts import Parts
+from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
+
+
+def wire_metrics(parts: Parts) -> None:
+    """Connect every callback of `Metrics`; called once, when the node serves."""
+    _wire_server(parts)
+    _wire_store(parts)
+    _wire_watch_and_leases(parts)
+
+
+def _wire_server(parts: Parts) -> None:
+    server, log, store = parts.metrics.server, parts.log, parts.storage.store
+    server.has_leader.read_from(lambda: float(log.status().leader_id != 0))
+    server.is_leader.read_from(lambda: float(log.status().leader_id == log.status().member_id))
+    server.is_learner.read_from(lambda: 0.0)
+    server.leader_changes_seen.read_from(lambda: 1.0)
+    server.proposals_committed.read_from(lambda: log.status().commit_index)
+    server.proposals_applied.read_from(lambda: store.applied_index)
+    server.proposals_pending.read_from(lambda: parts.proposer.pending)
+    server.quota_backend_bytes.read_from(lambda: parts.quota.limit_bytes)
+    server.identify(ETCD_VERSION, log.status().member_id)
+    server.set_cluster_version(CLUSTER_VERSION)
+
+
+def _wire_store(parts: Parts) -> None:
+    store, backend = parts.storage.store, parts.storage.backend
+    disk, mvcc = parts.metrics.disk, parts.metrics.mvcc
+    disk.wal_size_bytes.read_from(lambda: backend.sizes().wal_bytes)
+    disk.wal_pinned_seconds.read_from(backend.pinned_seconds)
+    disk.durable_index.read_from(backend.durable_index)
+    mvcc.db_total_size.read_from(lambda: backend.sizes().db_bytes)
+    mvcc.db_total_size_in_use.read_from(lambda: backend.sizes().db_bytes_in_use)
+    mvcc.current_revision.read_from(lambda: store.revision)
+    mvcc.compact_revision.read_from(lambda: store.compact_revision)
+    mvcc.physically_compacted_revision.read_from(lambda: store.physically_compacted)
+
+
+def _wire_watch_and_leases(parts: Parts) -> None:
+    hub, watch = parts.hub, parts.metrics.watch
+    watch.watchers.read_from(lambda: hub.watcher_count)
+    watch.slow_watchers.read_from(lambda: hub.slow_watcher_count)
+    watch.streams.read_from(lambda: hub.stream_count)
+    watch.events.read_from(lambda: hub.events_total)
+    watch.pending_events.read_from(lambda: hub.pending_events)

@@ -1,0 +1,147 @@
+"""Running a node: start its parts in order, serve until told to stop, stop them in reverse.
+
+`run_node` is what the command calls. SIGTERM and SIGINT drain and end with 0; whatever makes the
+node unable to go on ends it with one sentence and 1, and what it had not answered stays unanswered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+from kvshim.backend.datadir import DataDir
+from kvshim.config import CompactionMode, Config
+from kvshim.errors import KvshimError, StartupError, StorageError
+from kvshim.logs import Event, Logger
+from kvshim.metrics.runtime import Sampler
+from kvshim.node.edge import Edge
+from kvshim.node.metering import wire_metrics
+from kvshim.node.parts import Parts, build
+from raft.interface import LogError
+
+Job: TypeAlias = Coroutine[Any, Any, None]
+
+DRAIN_SECONDS = 2.0
+"""How long running requests may take to finish once the node stops; all of stopping takes 5."""
+
+GC_THRESHOLDS = (50_000, 20, 50)
+"""Rarer collections than Python's default: requests leave few cycles, and a pause stalls all."""
+
+
+def run_node(config: Config, logger: Logger, on_ready: Callable[[], None]) -> int:
+    """Run a node until it is told to stop; returns the exit code. Blocks the calling thread.
+
+    Raises `KvshimError` with one sentence for the operator when it cannot start or go on.
+    """
+    data_dir = DataDir.open(config.data_dir)
+    try:
+        return asyncio.run(_Run(config, data_dir, logger, on_ready).run())
+    finally:
+        data_dir.close()
+
+
+class _Run:
+    """One run of a node, from opening its data to closing it."""
+
+    def __init__(
+        self, config: Config, data_dir: DataDir, logger: Logger, on_ready: Callable[[], None]
+    ) -> None:
+        self._config = config
+        self._data_dir = data_dir
+        self._logger = logger
+        self._on_ready = on_ready
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    async def run(self) -> int:
+        self._loop = asyncio.get_running_loop()
+        parts = build(self._config, self._data_dir, self._logger, self._fail)
+        edge = Edge(parts, self._data_dir)
+        try:
+            edge.bind()
+            await self._start_log(parts)
+            await self._serve(parts, edge)
+        finally:
+            await self._close(parts, edge)
+        if self._failure is not None:
+            raise _sentence(self._failure)
+        return 0
+
+    async def _start_log(self, parts: Parts) -> None:
+        parts.machine.start()
+        try:
+            await parts.log.start(parts.machine)
+        except LogError as error:
+            raise StartupError(str(error)) from error
+        await parts.reader.applied(parts.log.status().commit_index)
+
+    async def _serve(self, parts: Parts, edge: Edge) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        await edge.start()
+        wire_metrics(parts)
+        sampler = Sampler(parts.metrics.runtime, self._loop)
+        sampler.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        parts.health and parts.health.serving()
+        self._logger.info(Event.READY, revision=parts.storage.store.revision)
+        self._on_ready()
+        try:
+            await self._work(parts)
+        finally:
+            sampler.stop()
+            parts.health and parts.health.stopping()
+
+    async def _work(self, parts: Parts) -> None:
+        """Run the node's own tasks until it is to stop; one that fails stops the node."""
+        tasks = [asyncio.create_task(work) for work in self._jobs(parts)]
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (stop, *tasks):
+                task.cancel()
+            await asyncio.gather(stop, *tasks, return_exceptions=True)
+        for task in done:
+            if task is not stop and (error := task.exception()) is not None:
+                self._failure = self._failure or error
+
+    def _jobs(self, parts: Parts) -> list[Job]:
+        jobs: list[Job] = [parts.lessor.run(), parts.quota.run()]
+        wanted = self._config.auto_compaction
+        if wanted is not None and wanted.mode is CompactionMode.PERIODIC:
+            jobs.append(parts.compactor.run_periodic(wanted.period_s))
+        elif wanted is not None:
+            jobs.append(parts.compactor.run_by_revision(wanted.revisions))
+        return jobs
+
+    async def _close(self, parts: Parts, edge: Edge) -> None:
+        self._logger.info(Event.STOPPING)
+        failed = self._failure is not None
+        parts.hub.close()
+        await edge.stop(0.0 if failed else DRAIN_SECONDS)
+        parts.proposer.stop()
+        parts.reader.stop()
+        await parts.log.stop()
+        await asyncio.to_thread(parts.machine.stop)
+        parts.readers.shutdown(wait=True, cancel_futures=True)
+        parts.storage.backend.close()
+        self._logger.info(Event.STOPPED)
+
+    def _fail(self, error: BaseException) -> None:
+        """The node cannot go on; any thread. The first reason is the one that counts."""
+        if self._failure is None:
+            self._failure = error
+            self._logger.error(Event.STORAGE_FAILED, error=str(error))
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+
+def _sentence(error: BaseException) -> KvshimError:
+    if isinstance(error, KvshimError):
+        return error
+    return StorageError(f"the node cannot go on: {error!r}")

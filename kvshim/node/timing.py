@@ -1,0 +1,18 @@
+"""Durations that follow from the heartbeat and the election timeout, by etcd's formulas. Pure."""
+
+from __future__ import annotations
+
+import math
+
+REQUEST_BASE_SECONDS = 5.0
+
+
+def request_timeout_seconds(election_ms: int) -> float:
+    """How long a request may wait for its outcome: five seconds and two elections."""
+    return REQUEST_BASE_SECONDS + 2 * election_ms / 1000
+
+
+def lease_ttl_min_seconds(heartbeat_ms: int, election_ms: int) -> int:
+    """The shortest lease: one and a half elections, counted in heartbeats, in whole seconds."""
+    election_ticks = election_ms // heartbeat_ms
+    return math.ceil(3 * election_ticks // 2 * heartbeat_ms / 1000)
