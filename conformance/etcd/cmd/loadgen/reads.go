@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/kubernetes"
+)
+
+// get reads each object once.
+func (l *load) get(ctx context.Context) (*measurement, error) {
+	return l.forEach(ctx, func(ctx context.Context, w *worker, i int) error {
+		answer, err := w.client.Get(ctx, l.key(i), kubernetes.GetOptions{})
+		if err != nil {
+			return err
+		}
+		return errors.Join(l.checkCurrent(i, answer.KV), w.read(answer.Revision))
+	})
+}
+
+// listing is all objects as one list has shown them.
+type listing struct {
+	kvs      []*mvccpb.KeyValue
+	count    int64
+	revision int64
+}
+
+// lister reads all objects; the duration is that of its requests alone.
+type lister func(ctx context.Context) (listing, time.Duration, error)
+
+// listAll reads everything in one Range.
+func (l *load) listAll(ctx context.Context) (*measurement, error) {
+	return l.repeat(ctx, func(ctx context.Context) (listing, time.Duration, error) {
+		sent := time.Now()
+		answer, err := l.clients[0].List(ctx, l.opts.prefix, kubernetes.ListOptions{})
+		took := time.Since(sent)
+		return listing{answer.Kvs, answer.Count, answer.Revision}, took, err
+	})
+}
+
+// listStream reads everything by RangeStream, as kube-apiserver 1.37 does where it may.
+func (l *load) listStream(ctx context.Context) (*measurement, error) {
+	return l.repeat(ctx, func(ctx context.Context) (listing, time.Duration, error) {
+		sent := time.Now()
+		stream, err := l.clients[0].GetStream(ctx, l.opts.prefix, clientv3.WithPrefix())
+		if err != nil {
+			return listing{}, 0, err
+		}
+		answer, err := clientv3.GetStreamToGetResponse(stream)
+		if err != nil {
+			return listing{}, 0, err
+		}
+		return listing{answer.Kvs, answer.Count, answer.Header.Revision}, time.Since(sent), nil
+	})
+}
+
+// listPaged reads everything in pages at the revision of the first.
+func (l *load) listPaged(ctx context.Context) (*measurement, error) {
+	return l.repeat(ctx, l.pages)
+}
+
+// pages follows a list from page to page. Each page counts itself and all that is left, which is
+// what kube-apiserver takes for "there is more".
+func (l *load) pages(ctx context.Context) (listing, time.Duration, error) {
+	var all listing
+	var took time.Duration
+	options := kubernetes.ListOptions{Limit: int64(l.opts.pageLimit)}
+	for {
+		sent := time.Now()
+		page, err := l.clients[0].List(ctx, l.opts.prefix, options)
+		if err != nil {
+			return all, took, err
+		}
+		took += time.Since(sent)
+		if len(page.Kvs) == 0 {
+			return all, took, fmt.Errorf("an empty page after %d objects", len(all.kvs))
+		}
+		if options.Revision == 0 {
+			options.Revision, all.revision, all.count = page.Revision, page.Revision, page.Count
+		}
+		if left := all.count - int64(len(all.kvs)); page.Count != left {
+			return all, took, fmt.Errorf("a page counts %d objects, want %d", page.Count, left)
+		}
+		all.kvs = append(all.kvs, page.Kvs...)
+		if int64(len(page.Kvs)) == page.Count {
+			return all, took, nil
+		}
+		options.Continue = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// repeat lists some times and takes the median; every list is checked.
+func (l *load) repeat(ctx context.Context, list lister) (*measurement, error) {
+	var times []time.Duration
+	for range l.opts.listRepeats {
+		all, took, err := list(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := l.checkList(all.kvs, all.count, all.revision); err != nil {
+			return nil, err
+		}
+		times = append(times, took)
+	}
+	slices.Sort(times)
+	return &measurement{
+		Operations: len(times),
+		P50:        milliseconds(quantile(times, 0.5)),
+		Max:        milliseconds(times[len(times)-1]),
+	}, nil
+}
