@@ -10,7 +10,8 @@ beside a write never change (SQLite's "powersafe overwrite", which its unix VFS 
 Directories, kept simple: a new file's name is durable with the file's first sync, before that
 the file may be missing; this first sync also syncs the directory, as SQLite's unix VFS does for
 journals. A deletion is durable at once when SQLite asks for that, else with the next sync of the
-directory; before that the file may come back. Shared memory (`-shm`) belongs to the process and never survives.
+directory; before that the file may come back. Shared memory (`-shm`) belongs to the process and
+never survives.
 
 Single-threaded; no fsync reaches the real disk.
 """
