@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from conformance.certs import CertFiles
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_DIR = ROOT / "build"
 ETCDCTL = BUILD_DIR / "etcdctl"
@@ -116,13 +118,16 @@ class Datastore:
     kind: Kind
     directory: Path
     extra_flags: Sequence[str] = ()
+    tls: CertFiles | None = None
+    """Given, clients must speak TLS and show a certificate of its CA."""
     ports: list[int] = field(default_factory=lambda: free_ports(3))
     _process: subprocess.Popen[bytes] | None = None
     _log: IO[bytes] | None = None
 
     @property
     def client_url(self) -> str:
-        return f"http://127.0.0.1:{self.ports[0]}"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.ports[0]}"
 
     @property
     def endpoint(self) -> str:
@@ -168,6 +173,11 @@ class Datastore:
             "initial-cluster": f"m1={self.peer_url}",
             "listen-metrics-urls": self.metrics_url,
         }
+        if self.tls is not None:
+            flags["cert-file"] = str(self.tls.server_cert)
+            flags["key-file"] = str(self.tls.server_key)
+            flags["trusted-ca-file"] = str(self.tls.ca_cert)
+            flags["client-cert-auth"] = "true"
         named = [f"--{name}={value}" for name, value in flags.items()]
         return [str(self.kind.program), *named, *self.extra_flags]
 
@@ -254,7 +264,10 @@ class Datastore:
 
     def etcdctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs etcdctl against this datastore."""
-        command = [str(ETCDCTL), f"--endpoints={self.endpoint}", *arguments]
+        command = [str(ETCDCTL), f"--endpoints={self.client_url}", *arguments]
+        if self.tls is not None:
+            command += [f"--cacert={self.tls.ca_cert}", f"--cert={self.tls.client_cert}"]
+            command += [f"--key={self.tls.client_key}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         if check and done.returncode != 0:
             raise ServerError(f"etcdctl {' '.join(arguments)}: {done.stderr.strip()}")

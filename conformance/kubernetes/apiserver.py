@@ -15,9 +15,9 @@ from typing import IO
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from conformance.kubernetes.certs import CertFiles, write_certs
+from conformance.certs import CertFiles, write_certs
 from conformance.kubernetes.client import ApiClient, ApiError
-from conformance.servers import BUILD_DIR, ServerError, free_ports, log_tail
+from conformance.servers import BUILD_DIR, Datastore, ServerError, free_ports, log_tail
 
 PROGRAM = BUILD_DIR / "kube-apiserver"
 VERSION = "v1.37.2"
@@ -33,9 +33,9 @@ COMPACTION_INTERVAL_SECONDS = 12
 
 @dataclass(slots=True)
 class ApiServer:
-    """kube-apiserver with RBAC and client certificates, storing at `etcd_url`."""
+    """kube-apiserver with RBAC and client certificates, storing in `datastore`."""
 
-    etcd_url: str
+    datastore: Datastore
     directory: Path
     port: int = field(default_factory=lambda: free_ports(1)[0])
     _certs: CertFiles | None = None
@@ -72,7 +72,9 @@ class ApiServer:
 
     def client(self) -> ApiClient:
         """A new connection as administrator; one for each thread."""
-        return ApiClient(self.port, self.certs.ca_cert, self.certs.admin_cert, self.certs.admin_key)
+        return ApiClient(
+            self.port, self.certs.ca_cert, self.certs.client_cert, self.certs.client_key
+        )
 
     def start(self) -> float:
         """Starts the process and waits for /readyz; returns the seconds that took."""
@@ -80,6 +82,7 @@ class ApiServer:
             raise ServerError(
                 f"{PROGRAM} is missing: run `python conformance/build.py kube-apiserver`"
             )
+        self.directory.mkdir(parents=True, exist_ok=True)
         self._certs = write_certs(self.directory / "certs")
         self.kubeconfig.write_text(json.dumps(self._kubeconfig()))
         self._log = self.log_path.open("ab")
@@ -141,7 +144,7 @@ class ApiServer:
 
     def _flags(self, certs: CertFiles) -> list[str]:
         flags = {
-            "etcd-servers": self.etcd_url,
+            "etcd-servers": self.datastore.client_url,
             "etcd-compaction-interval": f"{COMPACTION_INTERVAL_SECONDS}s",
             "event-ttl": f"{EVENT_TTL_SECONDS}s",
             "bind-address": "127.0.0.1",
@@ -158,6 +161,10 @@ class ApiServer:
             "service-account-signing-key-file": str(certs.service_account_key),
             "v": "2",
         }
+        if (etcd := self.datastore.tls) is not None:
+            flags["etcd-cafile"] = str(etcd.ca_cert)
+            flags["etcd-certfile"] = str(etcd.client_cert)
+            flags["etcd-keyfile"] = str(etcd.client_key)
         return [f"--{name}={value}" for name, value in flags.items()]
 
     def _kubeconfig(self) -> dict[str, object]:
@@ -165,8 +172,8 @@ class ApiServer:
         files = self.certs
         cluster = {"server": self.url, "certificate-authority": str(files.ca_cert)}
         user = {
-            "client-certificate": str(files.admin_cert),
-            "client-key": str(files.admin_key),
+            "client-certificate": str(files.client_cert),
+            "client-key": str(files.client_key),
         }
         return {
             "apiVersion": "v1",

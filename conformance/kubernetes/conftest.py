@@ -33,7 +33,7 @@ def cluster(datastore_kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> I
     """A fresh datastore with an unmodified kube-apiserver on it, ready."""
     directory = tmp_path_factory.mktemp("kubernetes")
     datastore = Datastore(datastore_kind, directory / "datastore")
-    apiserver = ApiServer(datastore.client_url, directory)
+    apiserver = ApiServer(datastore, directory)
     with datastore:
         try:
             ready_seconds = apiserver.start()

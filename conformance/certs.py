@@ -1,6 +1,6 @@
-"""The certificates and keys that one throwaway kube-apiserver needs, made in a directory.
+"""The certificates and keys that one throwaway server needs, made in a directory.
 
-One CA signs the serving certificate and the administrator's client certificate; another key signs
+One CA signs the serving certificate and one client certificate; a key apart signs kube-apiserver's
 service-account tokens. Files only, no process, no network.
 """
 
@@ -19,13 +19,13 @@ VALID_FOR = timedelta(days=2)
 
 @dataclass(frozen=True, slots=True)
 class CertFiles:
-    """Where everything was written, as the flags and the kubeconfig name it."""
+    """Where everything was written, as flags and kubeconfigs name it."""
 
     ca_cert: Path
     server_cert: Path
     server_key: Path
-    admin_cert: Path
-    admin_key: Path
+    client_cert: Path
+    client_key: Path
     service_account_key: Path
 
 
@@ -42,8 +42,8 @@ def write_certs(directory: Path) -> CertFiles:
         ca_cert=directory / "ca.crt",
         server_cert=directory / "server.crt",
         server_key=directory / "server.key",
-        admin_cert=directory / "admin.crt",
-        admin_key=directory / "admin.key",
+        client_cert=directory / "client.crt",
+        client_key=directory / "client.key",
         service_account_key=directory / "service-account.key",
     )
     authority = _make_authority()
@@ -53,17 +53,18 @@ def write_certs(directory: Path) -> CertFiles:
     )
     _issue(
         authority,
-        _name("kube-apiserver"),
-        ExtendedKeyUsageOID.SERVER_AUTH,
+        _name("server"),
+        # etcd and kubeadm use the serving certificate as a client certificate, too.
+        [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
         (files.server_cert, files.server_key),
         server_names,
     )
-    # The group that the API server binds to cluster-admin by itself.
+    # The group that kube-apiserver binds to cluster-admin by itself.
     _issue(
         authority,
         _name("story", organization="system:masters"),
-        ExtendedKeyUsageOID.CLIENT_AUTH,
-        (files.admin_cert, files.admin_key),
+        [ExtendedKeyUsageOID.CLIENT_AUTH],
+        (files.client_cert, files.client_key),
     )
     _write_key(files.service_account_key, ec.generate_private_key(ec.SECP256R1()))
     return files
@@ -81,13 +82,13 @@ def _make_authority() -> _Authority:
 def _issue(
     authority: _Authority,
     subject: x509.Name,
-    usage: x509.ObjectIdentifier,
+    usages: list[x509.ObjectIdentifier],
     out: tuple[Path, Path],
     alternative_names: x509.SubjectAlternativeName | None = None,
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(subject, authority.cert.subject, key).add_extension(
-        x509.ExtendedKeyUsage([usage]), critical=False
+        x509.ExtendedKeyUsage(usages), critical=False
     )
     if alternative_names is not None:
         builder = builder.add_extension(alternative_names, critical=False)
