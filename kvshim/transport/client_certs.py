@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,6 +93,14 @@ class ClientCertificatePolicy:
             raise CertificateRefused from error
         self._crl_stamp = stamp
         self._answers.clear()
+
+
+def peer_certificate(connection: ssl.SSLObject) -> bytes:
+    """The leaf certificate of a finished handshake as PEM; CertificateRefused without one."""
+    der = connection.getpeercert(binary_form=True)
+    if der is None:
+        raise CertificateRefused
+    return ssl.DER_cert_to_PEM_cert(der).encode()
 
 
 def common_name(certificate: x509.Certificate) -> str:

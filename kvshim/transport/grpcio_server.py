@@ -22,7 +22,7 @@ from kvshim.transport.client_certs import ClientCertificatePolicy
 from kvshim.transport.grpcio_credentials import server_credentials
 from kvshim.transport.grpcio_handlers import HandlerOptions, MethodTable, grpc_handler
 from kvshim.transport.inflight import InFlight
-from kvshim.transport.listeners import check_free, remove_stale_socket, tcp_host
+from kvshim.transport.listeners import check_free, remove_socket, tcp_host
 from kvshim.transport.tls import TlsOptions
 
 GRPC_OVERHEAD_BYTES = 512 * 1024
@@ -78,7 +78,6 @@ class GrpcioServer:
         self._options = options
         self._log = log
         self._inflight = InFlight()
-        self._sockets: list[Path] = []
         policy = ClientCertificatePolicy.of(options.tls) if options.tls else None
         shared = HandlerOptions(options.message_bytes_max, policy, self._log_failure)
         handlers = {
@@ -103,17 +102,14 @@ class GrpcioServer:
         closing = asyncio.create_task(self._server.stop(grace_seconds + CANCEL_SECONDS_MAX))
         await self._inflight.drain(grace_seconds)
         await closing
-        for path in self._sockets:
-            path.unlink(missing_ok=True)
+        for url in self._options.listen_urls:
+            remove_socket(url)
 
     def _bind(self, url: Url) -> Url:
         # grpc reports a failed bind without its reason and writes to stderr, so try it first.
         check_free(url, reuse_port=self._options.reuse_port)
         if url.is_unix:
-            path = Path(url.host).absolute()
-            remove_stale_socket(path)
-            self._sockets.append(path)
-            address = f"unix:{path}"
+            address = f"unix:{Path(url.host).absolute()}"
         else:
             address = Url(url.scheme, tcp_host(url), url.port).address
         try:

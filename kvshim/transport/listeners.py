@@ -34,6 +34,11 @@ def check_free(url: Url, *, reuse_port: bool = False) -> None:
     For transports that open their own sockets and report failures badly.
     """
     listen(url, reuse_port=reuse_port).close()
+    remove_socket(url)
+
+
+def remove_socket(url: Url) -> None:
+    """Take away the file of a Unix socket that we listened on."""
     if url.is_unix:
         Path(url.host).unlink(missing_ok=True)
 
@@ -69,7 +74,7 @@ def _listen_tcp(url: Url, *, reuse_port: bool) -> socket.socket:
 
 
 def _listen_unix(url: Url) -> socket.socket:
-    remove_stale_socket(Path(url.host))
+    _remove_stale(Path(url.host))
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(url.host)
@@ -80,7 +85,7 @@ def _listen_unix(url: Url) -> socket.socket:
     return sock
 
 
-def remove_stale_socket(path: Path) -> None:
+def _remove_stale(path: Path) -> None:
     """Remove a socket that a dead process left; keep one that somebody still answers on."""
     try:
         if not stat.S_ISSOCK(path.stat().st_mode):
