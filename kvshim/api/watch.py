@@ -62,7 +62,7 @@ class WatchService:
         requires_leader = call.metadata.get(name) == value
         if requires_leader and not self._has_leader():
             raise errors.NoLeader
-        stream = self._hub.open_stream()
+        stream = self._hub.open_stream(call.peer)
         if requires_leader:
             self._leader_streams.add(stream)
         try:

@@ -12,6 +12,7 @@ of history may return events that are published later: the hub skips what lies b
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -19,11 +20,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 
 from kvshim import errors
+from kvshim.logs import Event as LogEvent
+from kvshim.logs import Logger
 from kvshim.types import Revision
 from kvshim.watch.catchup import CatchUp, Slice
 from kvshim.watch.index import KeyIndex
 from kvshim.watch.recent import RecentEvents
-from kvshim.watch.seams import Event, HistoryStore, Log
+from kvshim.watch.seams import Event, HistoryStore
 from kvshim.watch.stream import WatchStream
 from kvshim.watch.watcher import NO_REVISION, Phase, Watcher
 
@@ -33,15 +36,18 @@ PROGRESS_INTERVAL_MIN = 0.1
 RESUME_SECONDS_MAX = 0.002
 """How long one turn of the loop may spend on resuming watchers."""
 
+BEHIND_LOG_SECONDS_MIN = 10.0
+"""At most one line in this time tells of watchers that fell behind."""
+
 
 class Hub:
     """Feeds watchers. The counters are read by metrics."""
 
     def __init__(
-        self, store: HistoryStore, readers: Executor, progress_interval: float, log: Log
+        self, store: HistoryStore, readers: Executor, progress_interval: float, logger: Logger
     ) -> None:
         self._store = store
-        self._log = log
+        self._logger = logger
         self._interval = PROGRESS_INTERVAL_DEFAULT
         if progress_interval > 0:
             self._interval = max(progress_interval, PROGRESS_INTERVAL_MIN)
@@ -53,6 +59,7 @@ class Hub:
         self._turn_is_due = False
         self._streams: set[WatchStream] = set()
         self._closed = False
+        self._told_behind_at = -math.inf
         self.slow_watcher_count = 0
         self.events_total = 0
 
@@ -94,6 +101,7 @@ class Hub:
             if not watcher.stream.outbox.offer(watcher, share, share[-1].revision):
                 self._fall_back(watcher, Revision(before + 1))
                 watcher.stream.park(watcher)
+                self._tell_behind(watcher)
 
     def restored(self) -> None:
         """The store was replaced by a snapshot: every synced watcher reads on from where it is."""
@@ -104,12 +112,12 @@ class Hub:
         self._recent.reset(self._revision)
         self._resume_some()
 
-    def open_stream(self) -> WatchStream:
-        """A new stream; its progress interval has up to a tenth more, so that clients that came
-        together are not told together."""
+    def open_stream(self, peer: str) -> WatchStream:
+        """A new stream of the client at `peer`. Its progress interval has up to a tenth more, so
+        that clients that came together are not told together."""
         if self._closed:
             raise errors.Stopped
-        stream = WatchStream(self, self._interval * (1 + random.random() / 10))
+        stream = WatchStream(self, peer, self._interval * (1 + random.random() / 10))
         self._streams.add(stream)
         return stream
 
@@ -168,6 +176,19 @@ class Hub:
         watcher.phase = Phase.CATCHING_UP
         watcher.next_revision = max(watcher.next_revision, undelivered)
         self.slow_watcher_count += 1
+
+    def _tell_behind(self, watcher: Watcher) -> None:
+        """One line for what is often thousands of watchers behind one slow client."""
+        now = time.monotonic()
+        if now - self._told_behind_at >= BEHIND_LOG_SECONDS_MIN:
+            self._told_behind_at = now
+            self._logger.warn(
+                LogEvent.WATCHER_BEHIND,
+                client=watcher.stream.peer,
+                watch_id=watcher.id,
+                revision=watcher.next_revision,
+                slow_watchers=self.slow_watcher_count,
+            )
 
     def _resume_some(self) -> None:
         """Resume waiting watchers for a moment, the rest in later turns of the loop."""
@@ -232,7 +253,7 @@ class Hub:
         self._resume_some()
 
     def _read_failed(self, failure: BaseException, group: Sequence[Watcher]) -> None:
-        self._log.error("watch history read failed", error=str(failure), watchers=len(group))
+        self._logger.error("watch history read failed", error=str(failure), watchers=len(group))
         for watcher in group:
             if watcher.phase is Phase.CATCHING_UP:
                 watcher.stream.fail(failure)

@@ -1,10 +1,11 @@
-"""What the watch room asks of its neighbours: a store with history, events, and a logger.
+"""What the watch room asks of its neighbours: a store with history, and events.
 
 Only shapes: the rooms below fill them in, so the hub can be tested on any store that keeps them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -42,7 +43,7 @@ class HistoryView(Protocol):
 
     def history(
         self, keys: KeyRange, start: Revision, end: Revision, max_bytes: int, /
-    ) -> tuple[list[Event], Revision]:
+    ) -> tuple[Sequence[Event], Revision]:
         """Events of whole revisions from `start` to `end` inclusive, in order, until `max_bytes`.
 
         The second value is the revision to go on from, `end + 1` when nothing is left.
@@ -59,9 +60,3 @@ class HistoryStore(Protocol):
     def compact_revision(self) -> Revision: ...
 
     def read(self) -> AbstractContextManager[HistoryView]: ...
-
-
-class Log(Protocol):
-    """The structured logger, as far as this room uses it."""
-
-    def error(self, event: str, /, **fields: object) -> object: ...

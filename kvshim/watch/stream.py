@@ -31,8 +31,9 @@ _DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
 class WatchStream:
     """Made by `Hub.open_stream`; `close` it when the client is gone."""
 
-    def __init__(self, hub: Hub, progress_interval: float) -> None:
+    def __init__(self, hub: Hub, peer: str, progress_interval: float) -> None:
         self._hub = hub
+        self.peer = peer
         self._loop = asyncio.get_running_loop()
         self._watchers: dict[int, Watcher] = {}
         self._notified: dict[int, Watcher] = {}  # those that asked for periodic progress

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from kvshim.api.watch import WatchService
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.watch.hub import Hub
-from tests.watch.fakes import FakeCall, FakeLog, FakeStore
+from tests.watch.fakes import FakeCall, FakeLog, FakeStore, RealStore
 
 Created = rpc_pb2.WatchCreateRequest
 
@@ -61,8 +62,8 @@ class Client:
 class Node:
     """Store, hub and service; `put`, `delete` and `write` commit and publish."""
 
-    def __init__(self, interval: float, max_response_bytes: int) -> None:
-        self.store = FakeStore()
+    def __init__(self, store: FakeStore, interval: float, max_response_bytes: int) -> None:
+        self.store = store
         self.log = FakeLog()
         self.readers = ThreadPoolExecutor(4)
         self.hub = Hub(self.store, self.readers, interval, self.log)
@@ -99,6 +100,7 @@ class Node:
         assert self.hub.watcher_count == 0
         assert self.hub.slow_watcher_count == 0
         self.readers.shutdown()
+        self.store.close()
         orphans = asyncio.all_tasks() - {asyncio.current_task()}
         assert not [task for task in orphans if "watch" in repr(task.get_coro())]
 
@@ -118,8 +120,15 @@ def max_response_bytes() -> int:
     return 2 << 20
 
 
+@pytest.fixture(params=[FakeStore, RealStore])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> FakeStore:
+    return RealStore(tmp_path) if request.param is RealStore else FakeStore()
+
+
 @pytest.fixture
-async def node(progress_interval: float, max_response_bytes: int) -> AsyncIterator[Node]:
-    node = Node(progress_interval, max_response_bytes)
+async def node(
+    store: FakeStore, progress_interval: float, max_response_bytes: int
+) -> AsyncIterator[Node]:
+    node = Node(store, progress_interval, max_response_bytes)
     yield node
     await node.stop()

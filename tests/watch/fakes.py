@@ -7,13 +7,17 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from google.protobuf.message import Message
 
 from kvshim import errors
+from kvshim.backend.backend import Backend
+from kvshim.mvcc.store import Store
 from kvshim.pb.etcd import kv_pb2, rpc_pb2
-from kvshim.types import EventKind, KeyRange, Revision
+from kvshim.types import NO_LEASE, EventKind, KeyRange, Revision
 from kvshim.watch.encode import varint
+from kvshim.watch.seams import Event, HistoryView
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class FakeEvent:
         )
 
     def message(self, with_prev: bool) -> kv_pb2.Event:
-        event = kv_pb2.Event(type=int(self.kind), kv=self.key_value())
+        event = kv_pb2.Event(type=self.kind.name, kv=self.key_value())
         if with_prev and self.prev is not None:
             event.prev_kv.CopyFrom(self.prev.key_value())
         return event
@@ -99,7 +103,7 @@ class FakeStore:
         self._lock = threading.Lock()
         self._live: dict[bytes, FakeEvent] = {}
 
-    def commit(self, *transactions: Sequence[tuple[bytes, bytes | None]]) -> list[FakeEvent]:
+    def commit(self, *transactions: Sequence[tuple[bytes, bytes | None]]) -> Sequence[Event]:
         """Each transaction is one revision; returns the events of all."""
         with self._lock:
             made: list[FakeEvent] = []
@@ -113,8 +117,11 @@ class FakeStore:
     def compact(self, revision: int) -> None:
         self.compact_revision = Revision(revision)
 
+    def close(self) -> None:
+        """Nothing to give back; a real store has files."""
+
     @contextmanager
-    def read(self) -> Iterator[FakeView]:
+    def read(self) -> Iterator[HistoryView]:
         self.gate.wait(30)
         with self._lock:
             self.reads += 1
@@ -143,6 +150,47 @@ class FakeStore:
             event.kind, revision, key, value, event.create_revision, event.version
         )
         return event
+
+
+class RealStore(FakeStore):
+    """The store on SQLite, driven alongside the fake one, which becomes its oracle."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._backend = Backend.open(directory / "kv-1.db")
+        self._store = Store(self._backend)
+
+    def commit(self, *transactions: Sequence[tuple[bytes, bytes | None]]) -> Sequence[Event]:
+        expected = super().commit(*transactions)
+        made: list[Event] = []
+        with self._store.write() as batch:
+            for transaction in transactions:
+                txn = batch.begin()
+                for key, value in transaction:
+                    if value is None:
+                        txn.delete_range(KeyRange.of(key, b""))
+                    else:
+                        txn.put(key, value, NO_LEASE)
+                made += txn.finish()
+        assert [e.encoded(True) for e in made] == [e.encoded(True) for e in expected]
+        assert self._store.revision == self.revision
+        return made
+
+    def compact(self, revision: int) -> None:
+        """Logically, and then physically to the end."""
+        with self._store.write() as batch:
+            batch.compact(revision)
+        super().compact(revision)
+        while self._store.between_batches():
+            pass
+
+    @contextmanager
+    def read(self) -> Iterator[HistoryView]:
+        with super().read(), self._store.read() as view:
+            yield view
+
+    def close(self) -> None:
+        self._backend.close()
 
 
 class FakeCall:
@@ -174,5 +222,10 @@ class FakeCall:
 class FakeLog:
     lines: list[tuple[str, dict[str, object]]] = field(default_factory=list)
 
-    def error(self, event: str, /, **fields: object) -> None:
+    def error(self, event: str, **fields: object) -> None:
         self.lines.append((event, fields))
+
+    debug = info = warn = error
+
+    def bind(self, **fields: object) -> FakeLog:
+        return self

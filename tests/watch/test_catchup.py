@@ -102,7 +102,7 @@ async def test_long_histories_come_in_slices_of_whole_revisions(
     node.forget_recent()
     client = node.client()
     await client.created(b"a", b"c", start_revision=2)
-    found = []
+    found: list[tuple[int, bytes]] = []
     while len(found) < 60:
         response = await client.next()
         assert response.header.revision == 31

@@ -31,11 +31,12 @@ async def test_a_client_that_does_not_read_holds_a_bounded_queue(
         for stream in node.hub._streams:
             assert stream.outbox.bytes <= 3000 + 500
     assert node.hub.slow_watcher_count == 1
+    assert [line for line, _ in node.log.lines] == ["watcher fell behind"]
     if from_history:
         node.forget_recent()
     node.put(b"a100", b"")
     client.call.window.set()
-    found = []
+    found: list[bytes] = []
     while len(found) < 101:
         found += [event.kv.key for event in (await client.next()).events]
     assert found == [b"a%d" % n for n in range(101)]
@@ -121,7 +122,7 @@ async def test_a_failing_send_ends_the_call_with_its_error(node: Node) -> None:
     client = node.client()
     await client.created(b"a")
 
-    async def broken(_: object) -> None:
+    async def broken(reply: object) -> None:
         raise errors.Stopped
 
     client.call.send = broken  # type: ignore[method-assign]

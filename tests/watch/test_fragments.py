@@ -71,7 +71,7 @@ async def test_long_deliveries_end_at_revisions_and_promise_no_more(
     client = node.client()
     await client.created(b"a", b"b", fragment=fragment)
     node.write(*([(b"a%d" % n, b"x" * 200) for n in range(2)] for _ in range(5)))
-    responses = []
+    responses: list[rpc_pb2.WatchResponse] = []
     while sum(len(r.events) for r in responses) < 10:
         responses += await until_whole(client)
     assert len(responses) == 3

@@ -11,6 +11,7 @@ async def test_a_synced_stream_answers_at_once_with_id_minus_one(node: Node) -> 
     client = node.client()
     await client.created(b"a")
     await client.created(b"b", start_revision=1)
+    await client.silent()  # it needs a read to be synced
     node.put(b"x")
     client.progress()
     response = await client.next()
@@ -164,7 +165,7 @@ async def test_the_interval_has_a_floor_and_a_jitter(node: Node) -> None:
     from kvshim.watch.hub import Hub
 
     hub = Hub(node.store, node.readers, 0.001, node.log)
-    intervals = {hub.open_stream()._interval for _ in range(50)}
+    intervals = {hub.open_stream("")._interval for _ in range(50)}
     assert len(intervals) > 10
     assert all(0.1 <= interval <= 0.11 for interval in intervals)
-    assert 600 <= Hub(node.store, node.readers, 0, node.log).open_stream()._interval <= 660
+    assert 600 <= Hub(node.store, node.readers, 0, node.log).open_stream("")._interval <= 660

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from kvshim.pb.etcd import rpc_pb2
-from kvshim.types import EventKind, KeyRange
+from kvshim.types import EventKind, KeyRange, Revision
 from kvshim.watch import catchup, encode, outbox, recent
+from kvshim.watch.seams import Event
 from tests.watch.conftest import Client, Created, Node
-from tests.watch.fakes import FakeEvent
 
 KEYS = [b"a", b"ab", b"b", b"ba", b"c", b"\xff"]
 STEPS = 250
@@ -43,7 +44,7 @@ class Chaos:
     def __init__(self, node: Node, seed: int) -> None:
         self.node = node
         self.rng = random.Random(seed)
-        self.unpublished: deque[tuple[int, list[FakeEvent]]] = deque()
+        self.unpublished: deque[tuple[Revision, Sequence[Event]]] = deque()
         self.live: set[bytes] = set()
         self.clients = [node.client() for _ in range(3)]
         self.watched: list[dict[int, Watched]] = [{}, {}, {}]
@@ -83,13 +84,13 @@ class Chaos:
                     transaction.append((key, bytes(self.rng.randrange(300))))
                     self.live.add(key)
             transactions.append(transaction)
-        self.unpublished.append((0, self.node.store.commit(*transactions)))
-        self.unpublished[-1] = (self.node.store.revision, self.unpublished[-1][1])
+        events = self.node.store.commit(*transactions)
+        self.unpublished.append((self.node.store.revision, events))
 
     def publish(self) -> None:
         if self.unpublished:
             revision, events = self.unpublished.popleft()
-            self.node.hub.publish(revision, events)  # type: ignore[arg-type]
+            self.node.hub.publish(revision, events)
 
     def create(self) -> None:
         at = self.rng.randrange(3)
