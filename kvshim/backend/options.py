@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class BackendOptions:
     """Sizes in bytes. `vfs` names a registered SQLite VFS, as the power-cut tests do."""
 
-    page_size: int = 8192
+    page_size: int = 4096
     wal_bytes_max: int = 64 << 20
     reader_connections: int = 4
-    page_cache_bytes: int = 8 << 20
+    page_cache_bytes: int = 4 << 20
     vfs: str | None = None
 
     checkpoint_bytes: int = 4 << 20

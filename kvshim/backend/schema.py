@@ -1,11 +1,14 @@
 """The tables of kv.db and the statements on its small ones: state, leases, alarms, meta.
 
-`kv` holds the live keyspace clustered by key, values included, so that a list is one B-tree scan.
-`history` holds every version clustered by id (`backend.ids`). `tombstones` names the keys that
-are deleted but whose deletion is not compacted yet: with `kv` it lists every key that may have
-been alive at a readable revision. `head`, `value` and `tail` laid end to end are the encoded pair,
-framed as field 2 of a message, which is where RangeResponse, PutResponse and Event all have it.
-A person with `sqlite3` reads the plain columns beside them.
+`history` holds every version, keyed by the integer id of its place (`backend.ids`), its value
+stored once. `kv` is the live keyspace in key order, without values: it names each key's newest
+version. A *life* of a key runs from a creation to the deletion that ends it, and is named by the
+id of its first version; `ended` holds the lives that are over but not compacted, so that with `kv`
+it lists every key that was alive at a readable revision. docs/adr/0002 and 0003 have the figures.
+
+`head`, `value` and `tail` laid end to end are the encoded pair, framed as field 2 of a message,
+which is where RangeResponse, PutResponse and Event all have it. A person with `sqlite3` reads the
+plain columns beside them, or the view `live`.
 """
 
 from __future__ import annotations
@@ -19,37 +22,44 @@ FORMAT_VERSION: Final = 1
 """Kept in `user_version`; a newer one than this is refused."""
 
 # `tail` and `head` come before `value`: a column behind a large value costs a walk along its
-# overflow pages. Virtual columns cost nothing until somebody reads them.
+# overflow pages. Virtual columns cost nothing until somebody reads them. `kv` has all that a list
+# of keys or a count needs, so neither touches `history`.
 CREATE_TABLES: Final = (
     """CREATE TABLE kv (
         key BLOB NOT NULL PRIMARY KEY,
-        create_revision INTEGER NOT NULL,
+        create_id INTEGER NOT NULL,
         id INTEGER NOT NULL,
         version INTEGER NOT NULL,
         lease INTEGER NOT NULL,
-        head BLOB NOT NULL,
-        tail BLOB NOT NULL,
-        value BLOB NOT NULL,
+        create_revision INTEGER GENERATED ALWAYS AS (create_id >> 24) VIRTUAL,
         mod_revision INTEGER GENERATED ALWAYS AS (id >> 24) VIRTUAL
     ) WITHOUT ROWID""",
     # A lease's keys in key order; keys without a lease, which are nearly all, are not in it.
     "CREATE INDEX kv_lease ON kv(lease, key) WHERE lease <> 0",
     """CREATE TABLE history (
         id INTEGER PRIMARY KEY,
-        key BLOB NOT NULL,
-        create_revision INTEGER NOT NULL,
+        create_id INTEGER NOT NULL,
         version INTEGER NOT NULL,
         lease INTEGER NOT NULL,
         deleted INTEGER NOT NULL,
+        key BLOB NOT NULL,
         head BLOB NOT NULL,
         tail BLOB NOT NULL,
         value BLOB NOT NULL,
         revision INTEGER GENERATED ALWAYS AS (id >> 24) VIRTUAL,
         sub INTEGER GENERATED ALWAYS AS (id & 16777215) VIRTUAL
     )""",
-    # SQLite appends the row's id, so this finds a key's newest version up to an id in one seek.
-    "CREATE INDEX history_key ON history(key)",
-    "CREATE TABLE tombstones (key BLOB NOT NULL PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID",
+    # SQLite appends the row's id, so this finds a life's newest version up to an id in one seek.
+    "CREATE INDEX history_life ON history(create_id)",
+    """CREATE TABLE ended (
+        key BLOB NOT NULL,
+        create_id INTEGER NOT NULL,
+        delete_id INTEGER NOT NULL,
+        PRIMARY KEY (key, create_id)
+    ) WITHOUT ROWID""",
+    """CREATE VIEW live AS
+        SELECT key, kv.create_revision, kv.mod_revision, kv.version, kv.lease, value
+        FROM kv JOIN history USING (id, key)""",
     """CREATE TABLE leases (
         id INTEGER PRIMARY KEY, ttl INTEGER NOT NULL, remaining_ttl INTEGER NOT NULL
     )""",

@@ -84,11 +84,11 @@ class Compaction:
         deadline = time.perf_counter() + SLICE_SECONDS
         while time.perf_counter() < deadline:
             rows = session.all(sql.COMPACTION_ROWS, (cursor, last, _ROWS))
-            for version_id, key, deleted in rows:
-                session.run(sql.DELETE_REPLACED, (key, version_id))
+            for version_id, create_id, deleted, key in rows:
+                session.run(sql.DELETE_REPLACED, (create_id, version_id))
                 if deleted and revision_of(version_id) < self._target:
                     session.run(sql.DELETE_VERSION, (version_id,))
-                    session.run(sql.DELETE_TOMBSTONE_OF, (key, version_id))
+                    session.run(sql.DELETE_ENDED, (key, create_id))
             if len(rows) < _ROWS:
                 return last + 1
             cursor = rows[-1][0] + 1

@@ -40,6 +40,7 @@ class Store:
         self.applied_index = int(state[2])
         self.applied_term = int(state[3])
         self._compaction = Compaction(backend, self.pins, state[4], state[5], state[6])
+        backend.checkpointer.on_tick = self.pins.expire
         backend.start(self.applied_index)
 
     @property
@@ -64,7 +65,6 @@ class Store:
     @on_work.setter
     def on_work(self, callback: Callable[[], None] | None) -> None:
         self.pins.on_release = callback
-        self.backend.checkpointer.on_tick = self.pins.expire
 
     def durable_index(self) -> int:
         """The applied index that survives a power cut; any thread."""

@@ -34,7 +34,7 @@ class WriteTxn(ReadView):
         self.base_revision = batch.revision
         self._batch = batch
         self._events: list[Event] = []
-        # What a key that this transaction changed was before it, framed.
+        # What a key that this transaction changed was before it, framed; None if it was not.
         self._originals: dict[bytes, _Pieces | None] = {}
 
     def put(self, key: bytes, value: bytes, lease: LeaseID) -> KeyValue | None:
@@ -45,21 +45,27 @@ class WriteTxn(ReadView):
         row = session.one(sql.GET_LIVE_FULL, (key,))
         replaced: KeyValue | None = None
         if row is None:
-            create, version = revision, 1
-            head, tail = encode_put(key, create, revision, 1, value, lease)
-            session.run(sql.INSERT_LIVE, (create, version_id, 1, lease, head, tail, value, key))
-            session.run(sql.DELETE_TOMBSTONE, (key,))
+            create_id, version = version_id, 1
+            session.run(sql.INSERT_LIVE, (key, create_id, version_id, 1, lease))
         else:
-            create, old_id, old_version, old_lease, old_value, _, _ = row
+            create_id, old_id, old_version, old_lease, old_value, _, _ = row
             version = old_version + 1
-            head, tail = encode_put(key, create, revision, version, value, lease)
-            session.run(sql.UPDATE_LIVE, (version_id, version, lease, head, tail, value, key))
+            session.run(sql.UPDATE_LIVE, (version_id, version, lease, key))
             replaced = KeyValue(
-                key, old_value, create, revision_of(old_id), old_version, old_lease, sub_of(old_id)
+                key,
+                old_value,
+                revision_of(create_id),
+                revision_of(old_id),
+                old_version,
+                old_lease,
+                sub_of(old_id),
             )
+        create = revision_of(create_id)
+        head, tail = encode_put(key, create, revision, version, value, lease)
         session.run(
-            sql.INSERT_HISTORY, (version_id, key, create, version, lease, head, tail, value)
+            sql.INSERT_HISTORY, (version_id, create_id, version, lease, key, head, tail, value)
         )
+        original = self._original(key, row)
         self._events.append(
             Event(
                 EventKind.PUT,
@@ -67,7 +73,7 @@ class WriteTxn(ReadView):
                 sub_of(version_id),
                 key,
                 (head, value, tail),
-                self._original(key, row),
+                original if create < revision else None,
                 create=create == revision,
             )
         )
@@ -75,17 +81,18 @@ class WriteTxn(ReadView):
 
     def delete_range(self, keys: KeyRange) -> list[KeyValue]:
         """Delete the live keys of a range; returns the deleted versions in key order."""
-        rows = self._session.all(*sql.LIVE_FULL.bind(keys))
+        rows = self._session.all(*sql.LIVE_FULL.bind(keys, None, -1))
         if not rows:
             return []
         self._session.run(*sql.DELETE_LIVE_RANGE.bind(keys))
-        deletions, tombstones, deleted = [], [], []
+        deletions, ended, deleted = [], [], []
         for row in rows:
-            create, old_id, version, lease, value, _, _, key = row
+            create_id, old_id, version, lease, value, _, _, key = row
             version_id = self._next_id()
             pair = encode_deletion(key, self.revision)
-            deletions.append((version_id, key, pair))
-            tombstones.append((key, version_id))
+            deletions.append((version_id, create_id, key, pair))
+            ended.append((key, create_id, version_id))
+            create = revision_of(create_id)
             deleted.append(
                 KeyValue(key, value, create, revision_of(old_id), version, lease, sub_of(old_id))
             )
@@ -101,7 +108,7 @@ class WriteTxn(ReadView):
                 )
             )
         self._session.many(sql.INSERT_DELETION, deletions)
-        self._session.many(sql.PUT_TOMBSTONE, tombstones)
+        self._session.many(sql.INSERT_ENDED, ended)
         return deleted
 
     def finish(self) -> list[Event]:
@@ -119,9 +126,7 @@ class WriteTxn(ReadView):
 
     def _original(self, key: bytes, row: tuple[Any, ...] | None) -> _Pieces | None:
         """What an event shows as the previous pair: the version before this revision."""
-        if key in self._originals:
-            return self._originals[key]
-        # row: create_revision, id, version, lease, value, head, tail
-        original = None if row is None else (row[5], row[4], row[6])
-        self._originals[key] = original
-        return original
+        if key not in self._originals:
+            # row: create_id, id, version, lease, value, head, tail
+            self._originals[key] = None if row is None else (row[5], row[4], row[6])
+        return self._originals[key]

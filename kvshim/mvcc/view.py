@@ -38,12 +38,12 @@ class Chunk(NamedTuple):
 
 
 def key_value(row: tuple[Any, ...]) -> KeyValue:
-    """A version from the columns (key, create_revision, id, version, lease, value)."""
-    key, create_revision, version_id, version, lease, value = row
+    """A version from the columns (key, create_id, id, version, lease, value)."""
+    key, create_id, version_id, version, lease, value = row
     return KeyValue(
         key,
         value,
-        create_revision,
+        revision_of(create_id),
         revision_of(version_id),
         version,
         lease,
@@ -192,8 +192,12 @@ class ReadView:
         else:
             rows = self._session.iterate(*sql.EVENTS_IN_RANGE.bind(keys, first, last))
         compacted: dict[bytes, Event] = {}
-        for version_id, key, deleted, create_revision, pair, prev in rows:
+        for version_id, key, deleted, create_id, pair, replaced in rows:
             revision = revision_of(version_id)
+            prev = replaced
+            if deleted and revision_of(create_id) == revision:
+                # Its life began in this very revision: what was before it is an earlier life's.
+                prev = self.pair(key, Revision(revision - 1))
             if revision != self.compact_revision and compacted:
                 yield from sorted(compacted.values(), key=lambda event: event.sub)
                 compacted = {}
@@ -204,7 +208,7 @@ class ReadView:
                 key,
                 (pair,),
                 (prev,) if prev is not None and revision > self.compact_revision else None,
-                create=not deleted and create_revision == revision,
+                create=not deleted and revision_of(create_id) == revision,
             )
             if revision == self.compact_revision:
                 compacted[key] = event
