@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Expected errors are one sentence on stderr."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        return _dispatch(arguments)
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
     except KvshimError as error:
         print(f"kvshim: {error}", file=sys.stderr)
         return cast(int, getattr(error, "exit_code", 1))

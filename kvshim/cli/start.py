@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import assert_never, cast
+from collections.abc import Sequence
+from typing import assert_never
 
 from kvshim.cli.banner import banner
 from kvshim.config import (
@@ -22,14 +21,9 @@ from kvshim.config import (
     VersionWanted,
     load,
 )
-from kvshim.errors import KvshimError
-from kvshim.logs import Event, Logger, open_logger
+from kvshim.errors import KvshimError, StorageError
+from kvshim.logs import Event, open_logger
 from kvshim.version import KVSHIM_VERSION
-
-RunNode = Callable[[Config, Logger, Callable[[], None]], int]
-
-RUN_MODULE = "kvshim.server.run"
-"""Where `run_node` lives. Imported only when a node starts: mistakes are told at once."""
 
 _EVENTS = {
     NoticeKind.NO_EFFECT: Event.FLAG_NO_EFFECT,
@@ -70,12 +64,13 @@ def _start(config: Config, notices: Sequence[Notice]) -> int:
     )
     for notice in notices:
         log.warn(_EVENTS[notice.kind], name=notice.name, reason=notice.reason)
-    from kvshim.node.run import run_node
+    from kvshim.node.run import run_node  # only now: a mistake in the flags is told at once
 
     try:
         return run_node(config, log, lambda: _greet(config))
     except KvshimError as error:
-        log.error(Event.START_FAILED, error=str(error))
+        if not isinstance(error, StorageError):  # that one was logged where it happened
+            log.error(Event.START_FAILED, error=str(error))
         raise
 
 

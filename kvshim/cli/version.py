@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from kvshim.version import ETCD_VERSION, KVSHIM_VERSION
 
 
 def run(_: Sequence[str]) -> int:
-    import apsw
-
     print(f"kvshim Version: {KVSHIM_VERSION}")
     print(f"etcd API Version: {ETCD_VERSION}")
     print(f"Python Version: {platform.python_version()}")
-    print(f"SQLite Version: {apsw.sqlite_lib_version()}")
+    print(f"apsw (SQLite) Version: {version('apsw')}")
     print(f"OS/Arch: {platform.system().lower()}/{platform.machine()}")
     return 0

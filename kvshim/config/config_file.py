@@ -118,6 +118,8 @@ class _Reader:
 def _hint(name: str) -> str:
     if name in _SECTION_OF:
         return f"it belongs under {_SECTION_OF[name]}"
+    if name in _NEVER_KEYS:
+        return "it belongs on the command line"
     guess = nearest(name)
     return f"did you mean {guess}?" if guess else "no setting has this name"
 
