@@ -1,27 +1,24 @@
 """TLS credentials for grpcio, which brings a TLS library of its own (BoringSSL).
 
-grpcio's Python API cannot set protocol versions, and takes cipher suites only from an environment
-variable that it reads once in the life of the process. What it cannot obey is refused here, never
-ignored. The certificate fetcher runs on a thread of grpc's, once a handshake.
+grpcio's Python API cannot set protocol versions, and takes cipher suites only from the environment
+it is loaded in. What it cannot obey is refused here, never ignored. The certificate fetcher runs
+on a thread of grpc's, once a handshake.
 """
 
 from __future__ import annotations
-
-import os
 
 import grpc
 
 from kvshim.config import TlsVersion
 from kvshim.errors import StartupError
-from kvshim.transport.tls import CurrentKeyPair, KeyPair, TlsOptions, Warn, openssl_ciphers
-
-CIPHERS_VARIABLE = "GRPC_SSL_CIPHER_SUITES"
+from kvshim.transport.grpcio_environment import check_prepared
+from kvshim.transport.tls import CurrentKeyPair, KeyPair, TlsOptions, Warn
 
 
 def server_credentials(options: TlsOptions, warn: Warn) -> object:
     """Credentials that follow the files; StartupError for flags that grpcio cannot obey."""
     _refuse_versions(options)
-    _choose_ciphers(options)
+    check_prepared(options.cipher_suites)
     current = CurrentKeyPair(options, warn)
     served = current.get()
 
@@ -59,9 +56,3 @@ def _refuse_versions(options: TlsOptions) -> None:
         raise StartupError(
             f"--tls-max-version={options.max_version.value} is not possible with --transport=grpcio"
         )
-
-
-def _choose_ciphers(options: TlsOptions) -> None:
-    ciphers = openssl_ciphers(options)
-    if ciphers:
-        os.environ[CIPHERS_VARIABLE] = ciphers

@@ -83,7 +83,7 @@ class GrpcioServer:
         handlers = {
             method.path: grpc_handler(method, metrics, self._inflight, shared) for method in methods
         }
-        self._server: Any = grpc.aio.server(options=_channel_arguments(options))
+        self._server: Any = grpc.aio.server(options=channel_arguments(options))
         self._server.add_generic_rpc_handlers((MethodTable(handlers),))
 
     def bind(self) -> list[Url]:
@@ -139,7 +139,7 @@ class GrpcioServer:
         self._log.error(Event.HANDLER_FAILED, method=path, exc_info=error)
 
 
-def _channel_arguments(options: GrpcioOptions) -> list[tuple[str, int]]:
+def channel_arguments(options: GrpcioOptions) -> list[tuple[str, int]]:
     """Names are gRPC core's; times are in milliseconds."""
     arguments = [
         ("grpc.so_reuseport", int(options.reuse_port)),

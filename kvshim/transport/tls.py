@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,12 +86,12 @@ def expiry_warning(options: TlsOptions, now: datetime | None = None) -> str | No
     return None
 
 
-def openssl_ciphers(options: TlsOptions) -> str:
+def openssl_ciphers(suites: Sequence[str]) -> str:
     """OpenSSL's list of the TLS 1.2 suites asked for, in their order; empty leaves the default.
 
     TLS 1.3 suites are not chosen by flags in Go, nor here: they are always on.
     """
-    names = (OPENSSL_NAMES.get(suite) for suite in options.cipher_suites)
+    names = (OPENSSL_NAMES.get(suite) for suite in suites)
     return ":".join(name for name in names if name and not name.startswith("TLS_"))
 
 

@@ -48,7 +48,7 @@ def _fixed_context(options: TlsOptions, alpn: Sequence[str]) -> ssl.SSLContext:
         context.maximum_version = _VERSIONS[options.max_version]
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.set_alpn_protocols(list(alpn))
-    ciphers = openssl_ciphers(options)
+    ciphers = openssl_ciphers(options.cipher_suites)
     try:
         if ciphers:
             context.set_ciphers(ciphers)
