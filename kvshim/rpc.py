@@ -92,3 +92,8 @@ class Bidi:
 
 Method: TypeAlias = Unary | ServerStream | Bidi
 """`path` is the HTTP/2 path, such as `/etcdserverpb.KV/Range`."""
+
+
+def service_of(method: Method) -> str:
+    """The full name of the service that a method belongs to, such as `etcdserverpb.KV`."""
+    return method.path.split("/")[1]

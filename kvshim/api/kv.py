@@ -21,6 +21,7 @@ class KVService:
 
     def __init__(
         self,
+        *,
         proposer: Proposer,
         reader: Reader,
         quota: Quota,

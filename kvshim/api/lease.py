@@ -22,6 +22,7 @@ class LeaseService:
 
     def __init__(
         self,
+        *,
         proposer: Proposer,
         reader: Reader,
         quota: Quota,

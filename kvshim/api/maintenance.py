@@ -23,6 +23,7 @@ class MaintenanceService:
 
     def __init__(
         self,
+        *,
         store: Store,
         log: ReplicatedLog,
         proposer: Proposer,

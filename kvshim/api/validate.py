@@ -137,8 +137,7 @@ def _collect_writes(operations: Sequence[rpc_pb2.RequestOp]) -> _Writes:
     writes = _Writes()
     for operation in operations:
         if operation.HasField("request_delete_range"):
-            request = operation.request_delete_range
-            writes.deletes.append(KeyRange.of(request.key, request.range_end))
+            writes.deletes.append(_deleted(operation.request_delete_range))
     writes.settle()
     for operation in operations:
         if operation.HasField("request_txn"):
@@ -147,6 +146,13 @@ def _collect_writes(operations: Sequence[rpc_pb2.RequestOp]) -> _Writes:
         if operation.HasField("request_put"):
             writes.add_put(operation.request_put.key)
     return writes
+
+
+def _deleted(request: rpc_pb2.DeleteRangeRequest) -> KeyRange:
+    """The keys this check sees as deleted: etcd takes a "from key" end literally, so sees none."""
+    if not request.range_end:
+        return KeyRange.of(request.key, b"")
+    return KeyRange(request.key, request.range_end)
 
 
 def _add_nested(writes: _Writes, request: rpc_pb2.TxnRequest) -> None:

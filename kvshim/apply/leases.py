@@ -43,7 +43,5 @@ def apply_lease_revoke(batch: WriteBatch, request: rpc_pb2.LeaseRevokeRequest) -
         txn.delete_range(KeyRange.of(key, b""))
     events = txn.finish()
     batch.lease_delete(lease)
-    response = rpc_pb2.LeaseRevokeResponse(
-        header=rpc_pb2.ResponseHeader(revision=batch.revision)
-    )
+    response = rpc_pb2.LeaseRevokeResponse(header=rpc_pb2.ResponseHeader(revision=batch.revision))
     return Applied(response, events, [LeaseRevoked(lease)])

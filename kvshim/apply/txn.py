@@ -17,7 +17,7 @@ from kvshim.pb.etcd import rpc_pb2
 
 
 def is_read_only(request: rpc_pb2.TxnRequest) -> bool:
-    """True when both branches hold nothing but ranges; a nested Txn counts as a write, as in etcd."""
+    """True when both branches hold only ranges; a nested Txn counts as a write, as in etcd."""
     return all(
         operation.WhichOneof("request") == "request_range"
         for branch in (request.success, request.failure)
@@ -67,9 +67,7 @@ def _check_range(view: ReadView, request: rpc_pb2.RangeRequest) -> None:
 
 
 def _run(view: ReadView, branch: Branch) -> rpc_pb2.TxnResponse:
-    response = rpc_pb2.TxnResponse(
-        header=rpc_pb2.ResponseHeader(), succeeded=branch.succeeded
-    )
+    response = rpc_pb2.TxnResponse(header=rpc_pb2.ResponseHeader(), succeeded=branch.succeeded)
     for position, operation in enumerate(branch.operations):
         answer = response.responses.add()
         kind = operation.WhichOneof("request")

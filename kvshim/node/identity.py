@@ -14,7 +14,9 @@ from kvshim.types import ClusterID, MemberID
 
 def member_id_of(peer_urls: Iterable[str], cluster_token: str) -> MemberID:
     """The id of a member of a cluster formed by flags."""
-    return MemberID(_first_eight_bytes("".join(sorted(peer_urls)).encode() + cluster_token.encode()))
+    return MemberID(
+        _first_eight_bytes("".join(sorted(peer_urls)).encode() + cluster_token.encode())
+    )
 
 
 def cluster_id_of(member_ids: Iterable[MemberID]) -> ClusterID:

@@ -10,13 +10,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from kvshim.api.cluster import ClusterService, MemberInfo
 from kvshim.api.header import Headers
+from kvshim.api.health import HealthService
 from kvshim.api.kv import KVService
 from kvshim.api.leader import leader_required
 from kvshim.api.lease import LeaseService
 from kvshim.api.maintenance import MaintenanceService
+from kvshim.api.range_stream import RangeStreamService
+from kvshim.api.reflection import ReflectionService
 from kvshim.api.watch import WatchService
 from kvshim.apply.machine import ApplyMachine
 from kvshim.backend.backend import Backend, BackendOptions
@@ -31,7 +35,7 @@ from kvshim.node.identity import cluster_id_of, member_id_of
 from kvshim.node.timing import lease_ttl_min_seconds, request_timeout_seconds
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
-from kvshim.rpc import Method
+from kvshim.rpc import Method, service_of
 from kvshim.server.alarms import Alarms
 from kvshim.server.compactor import Compactor
 from kvshim.server.lessor import Lessor
@@ -98,40 +102,47 @@ class Parts:
     quota: Quota
     physical: PhysicalCompaction
     compactor: Compactor
-    health: object
+    health: HealthService
     watch: WatchService
     members: tuple[MemberInfo, ...]
 
     def methods(self) -> list[Method]:
         """Everything that clients can call, for a transport."""
         config = self.config
-        lease_ttl_min = lease_ttl_min_seconds(config.heartbeat_ms, config.election_ms)
         services = (
             KVService(
-                self.proposer,
-                self.reader,
-                self.quota,
-                self.physical,
-                self.headers,
-                config.max_txn_ops,
+                proposer=self.proposer,
+                reader=self.reader,
+                quota=self.quota,
+                physical=self.physical,
+                headers=self.headers,
+                txn_ops_max=config.max_txn_ops,
             ),
+            RangeStreamService(self.reader, self.headers, config.max_request_bytes),
             self.watch,
             LeaseService(
-                self.proposer, self.reader, self.quota, self.lessor, self.headers, lease_ttl_min
+                proposer=self.proposer,
+                reader=self.reader,
+                quota=self.quota,
+                lessor=self.lessor,
+                headers=self.headers,
+                ttl_min_seconds=lease_ttl_min_seconds(config.heartbeat_ms, config.election_ms),
             ),
             ClusterService(self.members, self.reader, self.headers),
             MaintenanceService(
-                self.storage.store,
-                self.log,
-                self.proposer,
-                self.reader,
-                self.alarms,
-                self.headers,
-                self.storage.backend.sizes,
-                config.quota_backend_bytes,
+                store=self.storage.store,
+                log=self.log,
+                proposer=self.proposer,
+                reader=self.reader,
+                alarms=self.alarms,
+                headers=self.headers,
+                sizes=self.storage.backend.sizes,
+                quota_bytes=config.quota_backend_bytes,
             ),
+            self.health,
         )
         methods = [method for service in services for method in service.methods()]
+        methods += ReflectionService({service_of(method) for method in methods}).methods()
         return leader_required(methods, self.log)
 
 
@@ -152,7 +163,7 @@ def build(
     member_id, cluster_id = _identity(config, storage.log)
     hooks = NodeHooks(
         on_fsync=metrics.disk.wal_fsync_seconds.observe,
-        on_slow_fsync=lambda seconds: logger.warn(Event.SLOW_FSYNC, took_seconds=seconds),
+        on_slow_fsync=partial(_tell_slow_fsync, logger),
         on_fatal=on_fatal,
     )
     log = Node(storage.log, cluster_id=cluster_id, member_id=member_id, hooks=hooks)
@@ -173,10 +184,17 @@ def build(
     hub = Hub(store, readers, config.watch_progress_notify_interval_s, logger)
     lessor = Lessor(leases, _revoker(proposer), loop.time)
     physical = PhysicalCompaction(store.physically_compacted)
+
+    def tell_compacted(revision: Revision) -> None:
+        logger.info(Event.COMPACTION_FINISHED, compact_revision=revision)
+        loop.call_soon_threadsafe(physical.observe, revision)
+
     delivery = Delivery(loop, hub, lessor, alarms, quota, proposer, reader, logger)
-    machine = ApplyMachine(store, delivery.post, on_fatal, _observe_batches(metrics, config, logger))
+    machine = ApplyMachine(
+        store, delivery.post, on_fatal, _observe_batches(metrics, config, logger)
+    )
     store.on_work = machine.wake
-    store.on_compacted = lambda revision: _on_loop(loop, physical.observe, revision)
+    store.on_compacted = tell_compacted
     storage.backend.on_failure = on_fatal
     return Parts(
         config=config,
@@ -195,7 +213,7 @@ def build(
         quota=quota,
         physical=physical,
         compactor=Compactor(lambda: store.revision, _compactor(proposer), loop.time),
-        health=None,
+        health=HealthService(),
         watch=WatchService(
             hub,
             headers.encode,
@@ -240,6 +258,10 @@ def _compactor(proposer: Proposer) -> Callable[[Revision], Awaitable[None]]:
     return compact
 
 
+def _tell_slow_fsync(logger: Logger, seconds: float) -> None:
+    logger.warn(Event.SLOW_FSYNC, took_seconds=round(seconds, 3))
+
+
 def _observe_batches(
     metrics: Metrics, config: Config, logger: Logger
 ) -> Callable[[float, int], None]:
@@ -253,9 +275,3 @@ def _observe_batches(
             logger.warn(Event.SLOW_APPLY, took_seconds=seconds, entries=entries)
 
     return observe
-
-
-def _on_loop(
-    loop: asyncio.AbstractEventLoop, function: Callable[[Revision], None], revision: Revision
-) -> None:
-    loop.call_soon_threadsafe(function, revision)

@@ -88,14 +88,13 @@ class _Run:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        parts.health and parts.health.serving()
         self._logger.info(Event.READY, revision=parts.storage.store.revision)
         self._on_ready()
         try:
             await self._work(parts)
         finally:
             sampler.stop()
-            parts.health and parts.health.stopping()
+            parts.health.shutdown()
 
     async def _work(self, parts: Parts) -> None:
         """Run the node's own tasks until it is to stop; one that fails stops the node."""

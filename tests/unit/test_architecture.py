@@ -77,7 +77,7 @@ def level_of(module: str) -> int | None:
     return None
 
 
-@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "path"), modules(), ids=str)
 def test_a_room_imports_only_what_lies_below_it(name: str, path: Path):
     level = level_of(name)
     for imported in imports(path):
@@ -93,7 +93,7 @@ def test_a_room_imports_only_what_lies_below_it(name: str, path: Path):
             assert same_room or target > level, f"{name} imports upwards: {imported}"
 
 
-@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "path"), modules(), ids=str)
 def test_a_library_is_imported_by_its_own_room_only(name: str, path: Path):
     for imported in imports(path):
         rooms = ONLY_IN.get(imported.split(".")[0])
