@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ import grpc
 import pytest
 
 from tests.crash.ledger import Ledger, Ops, send
-from tests.support.datastore import Datastore, Kind
+from tests.support.datastore import Datastore, Kind, free_ports
 from tests.support.grpc_client import EtcdClient
 
 KILLS = 50
@@ -71,6 +72,14 @@ def kill(store: Datastore) -> None:
     store.process = None
 
 
+def kill_while_starting(store: Datastore, seconds: float) -> None:
+    """SIGKILL before, in, or just after recovery."""
+    with store.log.open("ab") as log:
+        store.process = subprocess.Popen(store.command(), stdout=log, stderr=log)
+    time.sleep(seconds)
+    kill(store)
+
+
 def write_until_killed(
     store: Datastore, ledger: Ledger, rng: random.Random, turn: int, seconds: float
 ) -> list[Writer]:
@@ -96,21 +105,22 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, request: pytest.FixtureReq
     rng = random.Random(seed)
     ledger = Ledger()
     store = Datastore(Kind(request.config.getoption("--datastore")), tmp_path)
-    serving = 0
+    store.client_port, store.peer_port, store.metrics_port = free_ports(3)
     try:
         for turn in range(KILLS):
+            if turn % 8 == 4:
+                kill_while_starting(store, rng.uniform(0.2, 0.8))
             store.start()
             client = EtcdClient(store.target)
             if turn % 10 == 0:
                 ledger.check(client)
             client.close()
-            write_until_killed(store, ledger, rng, turn, rng.uniform(0.005, 0.4))
-            serving += 1
+            write_until_killed(store, ledger, rng, turn, rng.uniform(0.005, 0.25))
         store.start()
         client = EtcdClient(store.target)
         ledger.check(client)
         client.close()
     finally:
         store.stop()
-    print(f"{serving} kills, {len(ledger.acknowledged)} acknowledged")
+    print(f"{KILLS} kills, {len(ledger.acknowledged)} acknowledged")
     assert len(ledger.acknowledged) > 10 * KILLS
