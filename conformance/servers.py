@@ -71,6 +71,15 @@ class Kind(Enum):
             case Kind.ETCD:
                 return 15.0
 
+    @property
+    def stopped_code(self) -> int:
+        """The exit code after SIGTERM; etcd, its work done, lets the signal itself end it."""
+        match self:
+            case Kind.KVSHIM:
+                return 0
+            case Kind.ETCD:
+                return -signal.SIGTERM
+
 
 class ServerError(Exception):
     """A server did not start, did not get ready, or did not stop as it should."""
@@ -193,7 +202,13 @@ class Datastore:
         self._process = subprocess.Popen(
             self.command(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
         )
-        self.wait_ready()
+        try:
+            self.wait_ready()
+        except ServerError:
+            self._process.kill()
+            self._process.wait()
+            self._close_log()
+            raise
         return time.monotonic() - started
 
     def wait_ready(self, timeout_seconds: float = READY_SECONDS_MAX) -> None:
@@ -227,8 +242,7 @@ class Datastore:
             raise ServerError(self._report(f"still up {limit} s after SIGTERM")) from None
         finally:
             self._close_log()
-        # etcd, its work done, restores the default handler and signals itself once more.
-        if code not in (0, -signal.SIGTERM):
+        if code != self.kind.stopped_code:
             raise ServerError(self._report(f"exited with code {code} after SIGTERM"))
         return time.monotonic() - started
 

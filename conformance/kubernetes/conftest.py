@@ -15,7 +15,9 @@ from conformance.kubernetes.apiserver import ApiServer
 from conformance.kubernetes.client import ApiClient
 from conformance.kubernetes.kubectl import Kubectl
 from conformance.kubernetes.objects import namespace_object
-from conformance.servers import Datastore, Kind
+from conformance.servers import BUILD_DIR, Datastore, Kind
+
+KEPT_LOGS = BUILD_DIR / "kubernetes-story"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Cluster:
 @pytest.fixture(scope="package")
 def cluster(datastore_kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A fresh datastore with an unmodified kube-apiserver on it, ready."""
-    directory = tmp_path_factory.mktemp("kubernetes")
+    directory = tmp_path_factory.mktemp("chapters-1-to-3", numbered=False)
     datastore = Datastore(datastore_kind, directory / "datastore")
     apiserver = ApiServer(datastore, directory)
     with datastore:
@@ -41,7 +43,7 @@ def cluster(datastore_kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> I
             yield Cluster(datastore, apiserver, kubectl, ready_seconds)
         finally:
             apiserver.stop()
-            _keep_logs(datastore, apiserver)
+            keep_logs(directory)
 
 
 @pytest.fixture
@@ -62,10 +64,9 @@ def make_namespace(api: ApiClient) -> Callable[[str], str]:
     return make
 
 
-def _keep_logs(datastore: Datastore, apiserver: ApiServer) -> None:
-    """Where a person looks for them first, whatever the temporary directory was."""
-    kept = Path(__file__).resolve().parents[2] / "build" / "kubernetes-story"
-    kept.mkdir(parents=True, exist_ok=True)
-    for log in (datastore.log_path, apiserver.log_path):
-        if log.exists():
-            shutil.copy(log, kept / log.name)
+def keep_logs(directory: Path) -> None:
+    """Copies every log below to where a person looks first; the last run's logs are replaced."""
+    for log in directory.rglob("*.log"):
+        kept = KEPT_LOGS / directory.name / log.relative_to(directory)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(log, kept)

@@ -9,6 +9,7 @@ import pytest
 from conformance.certs import write_certs
 from conformance.kubernetes.apiserver import COMPACTION_INTERVAL_SECONDS, ApiServer
 from conformance.kubernetes.client import WatchRecorder, wait_until
+from conformance.kubernetes.conftest import keep_logs
 from conformance.kubernetes.objects import config_map, config_maps
 from conformance.servers import Datastore, Kind
 
@@ -16,8 +17,10 @@ PATH = config_maps("default")
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sharing")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    made = tmp_path_factory.mktemp("chapter-4", numbered=False)
+    yield made
+    keep_logs(made)
 
 
 @pytest.fixture(scope="module")
