@@ -72,8 +72,7 @@ class ReflectionService:
                 file = pool.FindFileByName(asked.file_by_filename)
                 _add_files(reply, file, sent)
             case "file_containing_symbol":
-                file = pool.FindFileContainingSymbol(asked.file_containing_symbol)
-                _add_files(reply, file, sent)
+                _add_files(reply, _file_of(pool, asked.file_containing_symbol), sent)
             case "file_containing_extension":
                 wanted = asked.file_containing_extension
                 extendee = pool.FindMessageTypeByName(wanted.containing_type)
@@ -93,6 +92,17 @@ class ReflectionService:
 def service_names(methods: Sequence[Method]) -> set[str]:
     """The services of a table of methods, for `ReflectionService`."""
     return {method.path.removeprefix("/").rpartition("/")[0] for method in methods}
+
+
+def _file_of(pool: descriptor_pool.DescriptorPool, symbol: str) -> FileDescriptor:
+    """The file of a symbol; methods, which the pool does not know, are found by their service."""
+    try:
+        return pool.FindFileContainingSymbol(symbol)
+    except KeyError:
+        service = pool.FindServiceByName(symbol.rpartition(".")[0])
+        if symbol.rpartition(".")[2] not in service.methods_by_name:
+            raise
+        return service.file
 
 
 def _add_files(reply: Any, file: FileDescriptor, sent: set[str]) -> None:  # noqa: ANN401
