@@ -159,3 +159,27 @@ def test_every_flag_has_help_and_every_name_is_there_once():
     for flag in ALL:
         assert flag.help
         assert flag.note or flag.disposition is Disposition.OBEYED
+
+
+# The flags of etcd 3.5 and 3.6 that 3.7 has no more, from the programs of those versions.
+GONE = """
+    discovery discovery-proxy enable-v2 proxy proxy-failure-wait proxy-refresh-interval
+    proxy-dial-timeout proxy-write-timeout proxy-read-timeout experimental-enable-v2v3
+    experimental-initial-corrupt-check experimental-corrupt-check-time
+    experimental-compact-hash-check-enabled experimental-compact-hash-check-time
+    experimental-enable-lease-checkpoint experimental-enable-lease-checkpoint-persist
+    experimental-compaction-batch-limit experimental-compaction-sleep-interval
+    experimental-peer-skip-client-san-verification experimental-watch-progress-notify-interval
+    experimental-downgrade-check-time experimental-memory-mlock
+    experimental-warning-apply-duration experimental-warning-unary-request-duration
+    experimental-txn-mode-write-with-shared-buffer experimental-max-learners
+    experimental-bootstrap-defrag-threshold-megabytes experimental-stop-grpc-service-on-defrag
+    experimental-set-member-localaddr experimental-snapshot-catchup-entries
+    experimental-enable-distributed-tracing experimental-distributed-tracing-address
+    experimental-distributed-tracing-service-name experimental-distributed-tracing-instance-id
+    experimental-distributed-tracing-sampling-rate
+"""
+
+
+def test_every_flag_that_older_versions_had_is_known():
+    assert {row.flag.name for row in RETIRED} == set(GONE.split())
