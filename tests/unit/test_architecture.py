@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 ROOMS = [
     {"kvshim.cli"},
     {"kvshim.node"},
-    {"kvshim.transport", "kvshim.http"},
+    {"kvshim.http"},
+    {"kvshim.transport"},
     {"kvshim.api"},
     {"kvshim.server"},
     {"kvshim.apply", "kvshim.watch"},
@@ -30,6 +31,7 @@ SHARED = {
     "kvshim.pb",
     "kvshim.config",
     "kvshim.logs",
+    "kvshim.logrotate",
     "kvshim.metrics",
     "kvshim.version",
     "kvshim",
