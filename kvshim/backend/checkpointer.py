@@ -57,9 +57,9 @@ class Checkpointer:
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._wal_frames = 0
         self._frames_at_last = 0
         self._behind = True
+        self._unfinished = False
         self._stuck_at = -1
         self._stuck_since = 0.0
         self._pinned_since: float | None = None
@@ -85,7 +85,6 @@ class Checkpointer:
 
     def committed(self, wal_frames: int) -> None:
         """The writer's commit left the WAL this long. Called inside the commit: only takes note."""
-        self._wal_frames = wal_frames
         self._behind = True
         grown = wal_frames - self._frames_at_last
         if grown < 0 or grown * self._frame_bytes >= self._options.checkpoint_bytes:
@@ -100,11 +99,8 @@ class Checkpointer:
         """Copy what can be copied; reset the WAL if it is too long. Raises `StorageError`."""
         with self._lock:
             try:
-                log, copied = self._passive()
-                if log * self._frame_bytes > self._options.wal_bytes_max:
-                    self._restart(log)
-                else:
-                    self._watch_for_pin(log, copied)
+                self._unfinished = not self._copy()
+                self._behind = self._behind or self._unfinished
             except apsw.Error as error:
                 raise storage_error(error) from error
 
@@ -118,14 +114,15 @@ class Checkpointer:
                 return False
             except apsw.Error as error:
                 raise storage_error(error) from error
-            self._frames_at_last = self._wal_frames = 0
-            self._finished(applied)
+            self.durable_index = max(self.durable_index, applied)
+            self._frames_at_last = 0
+            self._free()
             return True
 
     def _run(self) -> None:
         while not self._stopping:
             interval = self._options.checkpoint_seconds
-            self._wake.wait(min(interval, _RETRY_SECONDS) if self._stuck_at >= 0 else interval)
+            self._wake.wait(min(interval, _RETRY_SECONDS) if self._unfinished else interval)
             self._wake.clear()
             if self._stopping:
                 return
@@ -138,49 +135,54 @@ class Checkpointer:
             if self.on_tick is not None:
                 self.on_tick()
 
-    def _passive(self) -> tuple[int, int]:
+    def _copy(self) -> bool:
+        """True when all is copied and the WAL is not too long."""
         applied = self._applied_index()
         self._behind = False
         try:
             log, copied = self._session.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.BusyError:
-            self._behind = True
-            return self._wal_frames, -1
+            return False  # Another program checkpoints just now.
         self.checkpoints_total += 1
         self._frames_at_last = log
         if log == copied:
-            self._finished(applied)
-        else:
-            self._behind = True
-        return log, copied
+            self.durable_index = max(self.durable_index, applied)
+        if log * self._frame_bytes > self._options.wal_bytes_max:
+            return self._restart(log)
+        if log == copied:
+            self._free()
+            return True
+        self._watch_for_pin(log, copied)
+        return False
 
-    def _finished(self, applied: int) -> None:
-        self.durable_index = max(self.durable_index, applied)
-        self._stuck_at = -1
-        self._pinned_since = None
-
-    def _restart(self, log: int) -> None:
+    def _restart(self, log: int) -> bool:
+        """Copy the rest in a moment without transactions, so that the next write starts anew."""
         if time.monotonic() < self._not_before:
-            return
+            return False
         with self._gate.paused(READERS_WAIT_SECONDS) as alone:
             applied = self._applied_index()
             try:
                 self._session.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
             except apsw.BusyError:
-                self._behind = True
                 self._not_before = time.monotonic() + self._backoff
                 self._backoff = min(2 * self._backoff, _BACKOFF_SECONDS_MAX)
                 if alone:
                     self._pinned(log)
-                return
+                return False
             self.restarts_total += 1
+            self.durable_index = max(self.durable_index, applied)
             self._frames_at_last = 0
-            self._backoff = _RETRY_SECONDS
-            self._finished(applied)
+            self._free()
+            return True
+
+    def _free(self) -> None:
+        """Nobody holds the WAL back."""
+        self._stuck_at = -1
+        self._pinned_since = None
+        self._not_before = 0.0
+        self._backoff = _RETRY_SECONDS
 
     def _watch_for_pin(self, log: int, copied: int) -> None:
-        if log == copied:
-            return
         now = time.monotonic()
         if copied != self._stuck_at:
             self._stuck_at, self._stuck_since = copied, now

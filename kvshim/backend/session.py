@@ -17,8 +17,8 @@ from kvshim.errors import StorageError
 
 Row = tuple[Any, ...]
 
-BUSY_TIMEOUT_MS: Final = 2_000
-"""How long a statement waits for a lock that an outside program may hold."""
+BUSY_TIMEOUT_MS: Final = 10_000
+"""How long a statement waits for a lock: only an outside program can hold one against us."""
 
 READER_LENGTH_MAX: Final = 256 << 20
 """Bytes of one value or one joined chunk on a reading connection; joining more fails instead."""

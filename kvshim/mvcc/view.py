@@ -216,6 +216,21 @@ class ReadView:
                 yield event
         yield from sorted(compacted.values(), key=lambda event: event.sub)
 
+    # --- everything, for hashing -----------------------------------------------------------------
+
+    def any_alive(self, at: Revision) -> bool:
+        """True when some key is alive at a revision."""
+        row = self._session.one(sql.ANY_ALIVE, (last_id(at),))
+        return row is not None and bool(row[0])
+
+    def hashed_versions(self, bounds: tuple[int, int, int]) -> Iterator[tuple[Any, ...]]:
+        """(id, key, deleted, head, value, tail) of the versions that a hash is made of, in order.
+
+        `bounds` are the last ids of the compact revision, of the revision hashed, and of the one at
+        which a version up to the compact revision must be alive.
+        """
+        return self._session.iterate(sql.HASHED_VERSIONS, bounds)
+
     # --- leases, alarms, meta ------------------------------------------------------------------
 
     def leases(self) -> list[LeaseRecord]:

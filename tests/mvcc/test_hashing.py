@@ -1,0 +1,80 @@
+"""HashKV: etcd's value for the same history, however far physical compaction is.
+
+`golden/hashkv.jsonl` is a random history played against etcd 3.7.3, with what its HashKV answered
+on the way: (hash, compact revision, revision hashed), or the text of its error.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kvshim.errors import RequestError
+from kvshim.mvcc.hashing import hash_all, hash_kv
+from kvshim.mvcc.records import LeaseRecord
+from kvshim.types import LeaseID
+from tests.mvcc.conftest import Driver
+
+GOLDEN = Path(__file__).parent / "golden" / "hashkv.jsonl"
+
+
+def answer(driver: Driver, revision: int) -> object:
+    with driver.store.read() as view:
+        try:
+            return list(hash_kv(view, revision))
+        except RequestError as error:
+            return error.message
+
+
+@pytest.mark.parametrize("upkeep", ["at once", "never"])
+def test_the_value_is_that_of_etcd(driver: Driver, upkeep: str) -> None:
+    hashes = 0
+    for line in GOLDEN.read_text().splitlines():
+        match json.loads(line):
+            case ["put", key, length, letter, lease]:
+                driver.put(key.encode(), letter.encode() * length, lease)
+            case ["delete", start, end]:
+                driver.delete(start.encode(), end.encode())
+            case ["both", key]:
+                driver.txn(("put", key.encode(), b"t", 0), ("delete", key.encode(), b""))
+            case ["compact", revision]:
+                driver.compact(revision)
+            case ["hash", revision, expected]:
+                if upkeep == "at once":
+                    driver.upkeep()
+                assert answer(driver, revision) == expected, line
+                hashes += 1
+    assert hashes > 100
+
+
+def test_a_compacted_and_a_future_revision_are_refused(driver: Driver) -> None:
+    for value in (b"1", b"2", b"3"):
+        driver.put(b"k", value)
+    driver.compact(3)
+    assert "compacted" in str(answer(driver, 2))
+    assert "future" in str(answer(driver, 5))
+    assert isinstance(answer(driver, 3), list)
+
+
+def test_the_hash_of_everything_sees_leases_and_alarms(driver: Driver) -> None:
+    def everything() -> int:
+        with driver.store.read() as view:
+            return hash_all(view)
+
+    seen = {everything()}
+    driver.put(b"k", b"v")
+    seen.add(everything())
+    with driver.store.write() as batch:
+        batch.lease_put(LeaseRecord(LeaseID(5), 60))
+    seen.add(everything())
+    with driver.store.write() as batch:
+        batch.alarm_put(2**63 + 1, 1)
+    seen.add(everything())
+    assert len(seen) == 4
+    driver.put(b"k", b"w")
+    driver.compact(3)
+    before = everything()
+    driver.upkeep()
+    assert everything() == before
