@@ -31,6 +31,8 @@ class RotatingFile:
         self._file = path.open("ab")
         self._size = path.stat().st_size
         self._tidier: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._untidy = False
 
     def write(self, line: bytes) -> None:
         """Append a line. An unwritable disk loses log lines, never the node."""
@@ -50,9 +52,13 @@ class RotatingFile:
         finally:  # whatever happened, the log goes on in the file of this name
             self._file = self._path.open("ab")
             self._size = self._path.stat().st_size
-        if self._tidier is None or not self._tidier.is_alive():
-            self._tidier = threading.Thread(target=self._tidy, name="logrotate", daemon=True)
-            self._tidier.start()
+        with self._lock:
+            self._untidy = True
+            if self._tidier is None:
+                self._tidier = threading.Thread(
+                    target=self._tidy_until_tidy, name="logrotate", daemon=True
+                )
+                self._tidier.start()
 
     def _backup_path(self) -> Path:
         now = datetime.now() if self._rotation.local_time else datetime.now(UTC)
@@ -61,8 +67,22 @@ class RotatingFile:
 
     def wait_until_tidy(self) -> None:
         """Wait for the thread that drops and compresses old files."""
-        if self._tidier is not None:
-            self._tidier.join()
+        tidier = self._tidier
+        if tidier is not None:
+            tidier.join()
+
+    def _tidy_until_tidy(self) -> None:
+        """One thread at a time; a rotation during its work gives it another round."""
+        while True:
+            with self._lock:
+                if not self._untidy:
+                    self._tidier = None
+                    return
+                self._untidy = False
+            try:
+                self._tidy()
+            except OSError:  # the next rotation tries again
+                continue
 
     def _tidy(self) -> None:
         backups = self._backups()

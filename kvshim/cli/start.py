@@ -64,7 +64,7 @@ def _start(config: Config, notices: Sequence[Notice]) -> int:
     )
     for notice in notices:
         log.warn(_EVENTS[notice.kind], name=notice.name, reason=notice.reason)
-    # gRPC's core writes lines of its own form to stderr, one a failed handshake even; errors will do.
+    # gRPC's core writes lines of its own form to stderr, even one a failed handshake.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from kvshim.node.run import run_node  # only now: a mistake in the flags is told at once
 
