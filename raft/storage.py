@@ -69,6 +69,8 @@ class LogStorage:
             if not check_format(db, path):
                 create(db, path)
             db.execute(form.CONNECTION).fetchall()
+            # A reader may have made the WAL long; once it starts over, the file shrinks again.
+            db.pragma("journal_size_limit", 2 * options.wal_bytes_max)
             return cls(path, options, db)
         except apsw.Error as error:
             close_quietly(db)

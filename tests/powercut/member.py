@@ -264,10 +264,15 @@ class Life:
         directory = self.root / f"{self.seed}-0"
         directory.mkdir(parents=True)
         for number in range(1, cuts + 1):
-            disk = Disk(rng, cut_at=rng.randint(1, 400))
-            member = Member(directory, disk, promise, self.machine_type)
+            cut_at = rng.randint(1, 400)
+            kill_at = rng.randint(1, cut_at - 1) if cut_at > 1 and rng.random() < 0.5 else None
+            disk = Disk(rng, cut_at, kill_at)
             try:
+                member = Member(directory, disk, promise, self.machine_type)
                 member.run()
+                if disk.revive():
+                    member = Member(directory, disk, promise, self.machine_type)
+                    member.run()
             finally:
                 disk.unregister()
             self.hit.append((member.phase, disk.cut_in))

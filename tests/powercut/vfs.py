@@ -7,6 +7,9 @@ what a disk might hold into another directory. Of what was not synced, each writ
 missing, or be torn at sector boundaries, independent of the order in which it was issued. Bytes
 beside a write never change (SQLite's "powersafe overwrite", which its unix VFS assumes too).
 
+A process can also be killed at an operation: that one does not happen, what was written before is
+still there for the next process (the page cache lives on), synced or not, until the power goes.
+
 Directories, kept simple: a new file's name is durable with the file's first sync, before that
 the file may be missing; this first sync also syncs the directory, as SQLite's unix VFS does for
 journals. A deletion is durable at once when SQLite asks for that, else with the next sync of the
@@ -95,13 +98,19 @@ def perform(image: bytearray, change: Change) -> None:
 
 
 class Disk(apsw.VFS):
-    """The files of one machine until its power goes at operation `cut_at` (None: never)."""
+    """The files of one machine until its power goes at operation `cut_at` (None: never).
 
-    def __init__(self, rng: random.Random, cut_at: int | None = None) -> None:
+    The process that uses them is killed at operation `kill_at`; `revive` is for the next one.
+    """
+
+    def __init__(
+        self, rng: random.Random, cut_at: int | None = None, kill_at: int | None = None
+    ) -> None:
         self.name = f"powercut-{next(_NUMBERS)}"
         super().__init__(self.name, "")
         self.rng = rng
         self.cut_at = cut_at
+        self.kill_at = kill_at
         self.operations = 0
         self.is_off = False
         self.cut_in = ""
@@ -123,10 +132,20 @@ class Disk(apsw.VFS):
         if self.is_off:
             raise PowerCut(what)
         self.operations += 1
-        if self.operations != self.cut_at:
+        if self.operations not in (self.cut_at, self.kill_at):
             return False
         self.is_off = True
         self.cut_in = what
+        if self.operations == self.kill_at:
+            raise PowerCut("killed")
+        return True
+
+    def revive(self) -> bool:
+        """True when only the process is gone, not the power: another may use the files."""
+        if self.operations != self.kill_at:
+            return False
+        self.kill_at = None
+        self.is_off = False
         return True
 
     def surviving(self, directory: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +73,37 @@ def fill(node: Node, command: bytes) -> int:
         except TooManyProposals:
             return taken
     raise AssertionError("the queue has no end")
+
+
+class OutsideReader:
+    """Another program that reads; a process, since SQLite's locks belong to processes."""
+
+    PROGRAM = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN")
+print(db.execute("SELECT count(*) FROM entries").fetchone(), flush=True)
+sys.stdin.read()
+"""
+
+    def __init__(self, path: Path) -> None:
+        command = [sys.executable, "-c", self.PROGRAM, str(path)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline()
+
+    def leave(self) -> None:
+        """End the transaction."""
+        self.process.communicate()
+
+
+async def write_bytes(node: Node, machine: Machine, size: int) -> None:
+    """Propose that much in small batches, each applied before the next."""
+    for _ in range(0, size, 32_000):
+        before = node.status().last_index
+        for _ in range(8):
+            node.propose(b"x" * 4_000)
+        await machine.wait_for(before + 8)
 
 
 @pytest.fixture
@@ -250,19 +283,36 @@ async def test_the_wal_is_bounded_while_writes_go_on(path: Path) -> None:
     machine = Machine()
     node = node_on(path, wal_bytes_max=256 << 10)
     await node.start(machine)
-    written = 0
     wal = path.with_name("raft.db-wal")
     highest = 0
-    while written < 6 << 20:
-        for _ in range(8):
-            node.propose(b"x" * 4_000)
-            written += 4_000
-        await machine.wait_for(written // 4_000 + 1)
+    for _ in range(100):
+        await write_bytes(node, machine, 64_000)
         highest = max(highest, wal.stat().st_size)
     await node.stop()
 
     assert highest < 1 << 20
     assert not wal.exists() or wal.stat().st_size == 0
+
+
+async def test_an_outside_reader_delays_the_wal_but_stops_nothing(path: Path) -> None:
+    machine = Machine()
+    node = node_on(path, wal_bytes_max=128 << 10)
+    await node.start(machine)
+    reader = OutsideReader(path)
+    wal = path.with_name("raft.db-wal")
+
+    await write_bytes(node, machine, 3 << 20)
+    pinned = wal.stat().st_size
+    reader.leave()
+    await write_bytes(node, machine, 6 << 20)
+    freed = wal.stat().st_size
+    reader = OutsideReader(path)
+    await node.stop()
+    reader.leave()
+
+    assert pinned > 3 << 20
+    assert freed < 1 << 20, "the WAL started over and shrank once the reader had left"
+    assert LogStorage.open(path).last_index == machine.applied
 
 
 async def test_a_full_disk_stops_the_node_and_nothing_further_is_applied(path: Path) -> None:
