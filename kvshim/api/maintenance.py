@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from kvshim.api.header import Headers
 from kvshim.backend.backend import Sizes
-
+from kvshim.mvcc.hashing import hash_all, hash_kv
 from kvshim.mvcc.store import Store
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command

@@ -110,5 +110,3 @@ async def test_a_cancelled_caller_is_forgotten():
     await asyncio.gather(task, return_exceptions=True)
     assert proposer.pending == 0
     proposer.settle([(log.commands[0].id, rpc_pb2.PutResponse())])
-
-
