@@ -16,6 +16,7 @@ _S, _L, _T, _F, _U = (
 _ONE_MEMBER = "a cluster has one member for now, so there are no peers"
 _NO_AUTH = "authentication is not available yet"
 _NO_TRACING = "traces are not exported yet"
+_NO_CLIENT_HTTP = "no HTTP is served on client addresses yet, and it does not apply to metrics"
 _OWN_PACE = "compaction works in slices that it paces by itself"
 
 DEFAULT_ROTATION = (
@@ -98,12 +99,12 @@ SECURITY: tuple[Flag, ...] = (
         "TLS 1.2 cipher suites, by Go's names, in order of preference.",
     ),
     Flag(
-        _S, "cors", Kind.ORIGINS, "*", _O,
-        "Origins that may use the HTTP endpoints from a browser; * is all.",
+        _S, "cors", Kind.ORIGINS, "*", _A,
+        "Origins that may use clients' HTTP from a browser; * is all.", _NO_CLIENT_HTTP,
     ),
     Flag(
-        _S, "host-whitelist", Kind.STRINGS, "*", _O,
-        "Host names that plain HTTP requests may carry; * is all.",
+        _S, "host-whitelist", Kind.STRINGS, "*", _A,
+        "Host names that clients' plain HTTP requests may carry; * is all.", _NO_CLIENT_HTTP,
     ),
     Flag(_S, "tls-min-version", Kind.STRING, "TLS1.2", _O, "Lowest version: TLS1.2 or TLS1.3."),
     Flag(_S, "tls-max-version", Kind.STRING, "", _O, "Highest version; empty is the newest."),
@@ -150,8 +151,9 @@ LOGGING: tuple[Flag, ...] = (
         "When to rotate: maxsize (MB), maxage (days), maxbackups, localtime, compress.",
     ),
     Flag(
-        _L, "warning-unary-request-duration", Kind.DURATION, "300ms", _O,
+        _L, "warning-unary-request-duration", Kind.DURATION, "300ms", _A,
         "A request that takes longer is logged.",
+        "single requests are not logged yet, slow batches are (--warning-apply-duration)",
     ),
 )
 

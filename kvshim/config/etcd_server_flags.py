@@ -48,8 +48,9 @@ MEMBER: tuple[Flag, ...] = (
         "Addresses on which clients are served.",
     ),
     Flag(
-        _M, "listen-client-http-urls", Kind.URLS, "", _O,
+        _M, "listen-client-http-urls", Kind.URLS, "", _A,
         "Addresses for clients' HTTP alone; --listen-client-urls then serves gRPC alone.",
+        "HTTP is served on --listen-metrics-urls alone for now",
     ),
     Flag(
         _M, "max-snapshots", Kind.UINT, "5", _A, "Snapshot files to keep.",
@@ -100,7 +101,7 @@ MEMBER: tuple[Flag, ...] = (
     Flag(_M, "socket-reuse-port", Kind.BOOL, "false", _O, "Set SO_REUSEPORT on listening sockets."),
     Flag(
         _M, "socket-reuse-address", Kind.BOOL, "false", _O,
-        "Set SO_REUSEADDR on listening sockets.",
+        "Set SO_REUSEADDR on listening sockets (set in any case, as Go does too).",
     ),
     Flag(
         _M, "enable-grpc-gateway", Kind.BOOL, "true", _A, "Serve the API as JSON over HTTP too.",

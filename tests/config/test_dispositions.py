@@ -22,6 +22,7 @@ SAMPLES = {
     Kind.UINT32: "7",
     Kind.DURATION: "7s",
     Kind.URLS: "http://127.0.0.1:7",
+    Kind.ORIGINS: "http://127.0.0.1:7",
     Kind.STRINGS: "x,y",
     Kind.IGNORED: "true",
 }
