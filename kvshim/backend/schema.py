@@ -22,8 +22,9 @@ FORMAT_VERSION: Final = 1
 """Kept in `user_version`; a newer one than this is refused."""
 
 # `tail` and `head` come before `value`: a column behind a large value costs a walk along its
-# overflow pages. Virtual columns cost nothing until somebody reads them. `kv` has all that a list
-# of keys or a count needs, so neither touches `history`.
+# overflow pages. Virtual columns cost nothing until somebody reads them. `kv` has all that a count,
+# a list of keys or the length of a response (`size`: bytes of the framed pair) needs, so none of
+# them touches `history`.
 CREATE_TABLES: Final = (
     """CREATE TABLE kv (
         key BLOB NOT NULL PRIMARY KEY,
@@ -31,6 +32,7 @@ CREATE_TABLES: Final = (
         id INTEGER NOT NULL,
         version INTEGER NOT NULL,
         lease INTEGER NOT NULL,
+        size INTEGER NOT NULL,
         create_revision INTEGER GENERATED ALWAYS AS (create_id >> 24) VIRTUAL,
         mod_revision INTEGER GENERATED ALWAYS AS (id >> 24) VIRTUAL
     ) WITHOUT ROWID""",

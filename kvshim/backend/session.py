@@ -7,7 +7,7 @@ whose iterator must be closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,7 +88,7 @@ class Session:
             raise storage_error(error) from error
         return rows
 
-    def iterate(self, sql: str, parameters: Row = ()) -> Iterator[Row]:
+    def iterate(self, sql: str, parameters: Row = ()) -> Generator[Row, None, None]:
         """Rows as they are found."""
         try:
             cursor = self._db.execute(sql, parameters)

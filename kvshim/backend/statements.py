@@ -86,16 +86,15 @@ LIVE_CHUNK: Final = Ranged.of(f"""SELECT CAST(group_concat({_PAIR}, '') AS BLOB)
 
 LIVE_COUNT: Final = Ranged.of("SELECT count(*) FROM kv WHERE :range")
 
-# `length` of a BLOB column needs no byte of its value.
-LIVE_SIZE: Final = Ranged.of(f"""SELECT coalesce(sum(bytes), 0), count(*)
-    FROM (SELECT length(v.head) + length(v.value) + length(v.tail) AS bytes {_LIVE})""")
+LIVE_SIZE: Final = Ranged.of("""SELECT coalesce(sum(size), 0), count(*)
+    FROM (SELECT size FROM kv WHERE :range ORDER BY key LIMIT ?4)""")
 
 # --- an older revision -------------------------------------------------------------------------
 
 # The lives that a revision falls into: at most one of each key, so the two halves never meet. The
 # newest version of an ended life is its deletion, which lies behind the revision.
-_LIVES: Final = """SELECT key, create_id, id FROM kv WHERE :range AND create_id <= ?3
-    UNION ALL SELECT key, create_id, delete_id FROM ended
+_LIVES: Final = """SELECT key, create_id, id, size FROM kv WHERE :range AND create_id <= ?3
+    UNION ALL SELECT key, create_id, delete_id, 0 FROM ended
         WHERE :range AND create_id <= ?3 AND delete_id > ?3"""
 
 # A life that has not changed since is at its newest version; any other costs one seek.
@@ -121,8 +120,11 @@ PAIRS_AT: Final = Ranged.of(f"SELECT v.key, CAST({_PAIR} AS BLOB) {_AT}")
 CHUNK_AT: Final = Ranged.of(f"""SELECT CAST(group_concat({_PAIR}, '') AS BLOB), count(*), max(key)
     FROM (SELECT v.key, v.head, v.value, v.tail {_AT})""")
 
-SIZE_AT: Final = Ranged.of(f"""SELECT coalesce(sum(bytes), 0), count(*)
-    FROM (SELECT length(v.head) + length(v.value) + length(v.tail) AS bytes {_AT})""")
+# `length` of a BLOB column needs no byte of its value.
+SIZE_AT: Final = Ranged.of(f"""SELECT coalesce(sum(CASE WHEN id <= ?3 THEN size ELSE
+        (SELECT length(s.head) + length(s.value) + length(s.tail) FROM history s
+            WHERE s.create_id = l.create_id AND s.id <= ?3 ORDER BY s.id DESC LIMIT 1) END), 0),
+    count(*) FROM (SELECT * FROM ({_LIVES}) ORDER BY key LIMIT ?4) l""")
 
 COUNT_AT: Final = Ranged.of(f"SELECT count(*) FROM ({_LIVES})")
 
@@ -151,9 +153,10 @@ EVENTS_OF_KEY: Final = _EVENTS.format(
 
 # --- changes -------------------------------------------------------------------------------------
 
-INSERT_LIVE: Final = "INSERT INTO kv (key, create_id, id, version, lease) VALUES (?, ?, ?, ?, ?)"
+INSERT_LIVE: Final = """INSERT INTO kv (key, create_id, id, version, lease, size)
+    VALUES (?, ?, ?, ?, ?, ?)"""
 
-UPDATE_LIVE: Final = "UPDATE kv SET id = ?, version = ?, lease = ? WHERE key = ?"
+UPDATE_LIVE: Final = "UPDATE kv SET id = ?, version = ?, lease = ?, size = ? WHERE key = ?"
 
 DELETE_LIVE_RANGE: Final = Ranged.of("DELETE FROM kv WHERE :range")
 

@@ -82,7 +82,7 @@ class Compaction:
     def _walk(self, session: Session, cursor: int, last: int) -> int:
         """Look at versions until the time is up; returns the first id not looked at."""
         deadline = time.perf_counter() + SLICE_SECONDS
-        while time.perf_counter() < deadline:
+        while True:
             rows = session.all(sql.COMPACTION_ROWS, (cursor, last, _ROWS))
             for version_id, create_id, deleted, key in rows:
                 session.run(sql.DELETE_REPLACED, (create_id, version_id))
@@ -92,7 +92,8 @@ class Compaction:
             if len(rows) < _ROWS:
                 return last + 1
             cursor = rows[-1][0] + 1
-        return cursor
+            if time.perf_counter() >= deadline:
+                return cursor
 
     def _in_transaction(self, work: Callable[[Session], None]) -> None:
         session = self._backend.begin_write()

@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from kvshim.mvcc.encoding import encode_pair, frame, varint
-from kvshim.mvcc.view import I64_MAX, Chunk, ReadView
+from kvshim.mvcc.view import I64_MAX, ReadView
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.types import KeyRange, KeyValue, Revision
 
-CHUNK_ROWS: Final = 1024
-"""Rows that one statement joins."""
-
-_HEADER_TAG: Final = b"\x0a"
+HEADER_TAG: Final = b"\x0a"
 _MORE: Final = b"\x18\x01"
 _COUNT_TAG: Final = b"\x20"
 
@@ -48,7 +45,7 @@ class RangeResult:
 
     def encode(self, header: bytes) -> bytes:
         """The whole RangeResponse; `header` is an encoded ResponseHeader."""
-        return b"".join((frame(_HEADER_TAG, header), *self.kvs, self.trailer()))
+        return b"".join((frame(HEADER_TAG, header), *self.kvs, self.trailer()))
 
     def trailer(self) -> bytes:
         """The fields behind the pairs."""
@@ -110,47 +107,27 @@ def _list(view: ReadView, keys: KeyRange, at: Revision, limit: int) -> RangeResu
         pair = view.pair(keys.start, at)
         found = [] if pair is None else [pair]
         return RangeResult(view.revision, found, len(found), more=False, returned=len(found))
-    if limit <= 0 or limit > CHUNK_ROWS:
-        return _long_list(view, keys, at, limit if limit > 0 else I64_MAX)
-    return close_list(view, keys, at, [view.chunk(keys, at, limit)], limit)
-
-
-def _long_list(view: ReadView, keys: KeyRange, at: Revision, limit: int) -> RangeResult:
-    chunks: list[Chunk] = []
-    rest, left = keys, limit
-    while left > 0:
-        wanted = min(left, CHUNK_ROWS)
-        chunk = view.chunk(rest, at, wanted)
-        chunks.append(chunk)
-        left -= chunk.rows
-        if chunk.rows < wanted or chunk.last_key is None:
-            break
-        rest = KeyRange(chunk.last_key + b"\x00", keys.end)
-    return close_list(view, keys, at, chunks, limit)
-
-
-def close_list(
-    view: ReadView, keys: KeyRange, at: Revision, chunks: list[Chunk], limit: int
-) -> RangeResult:
-    """Add what a list says about the keys behind its last one."""
+    chunks = list(view.chunks(keys, at, rows_wanted(limit)))
     returned = sum(chunk.rows for chunk in chunks)
-    behind = count_behind(view, keys, at, returned, chunks[-1].last_key if chunks else None, limit)
+    behind = count_behind(view, keys, at, limit, returned, chunks[-1].last_key)
     pairs = [chunk.pairs for chunk in chunks]
     return RangeResult(view.revision, pairs, returned + behind, behind > 0, returned)
 
 
+def rows_wanted(limit: int) -> int:
+    """The largest number of pairs that a plain list takes; etcd has no limit below 1."""
+    return limit if limit > 0 else I64_MAX
+
+
 def count_behind(  # noqa: PLR0917
-    view: ReadView, keys: KeyRange, at: Revision, returned: int, last_key: bytes | None, limit: int
+    view: ReadView, keys: KeyRange, at: Revision, limit: int, returned: int, last_key: bytes | None
 ) -> int:
     """Keys behind the `returned` first ones of a range, remembered for whoever continues there."""
-    if returned < limit or last_key is None:
-        return 0
-    behind = KeyRange(last_key + b"\x00", keys.end)
-    if behind.is_empty:
+    if returned < rows_wanted(limit) or last_key is None:
         return 0
     count = remaining(view, keys, at) - returned
     if count > 0 and view.counts is not None:
-        view.counts.put(behind, at, count)
+        view.counts.put(KeyRange(last_key + b"\x00", keys.end), at, count)
     return count
 
 

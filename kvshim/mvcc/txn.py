@@ -46,22 +46,16 @@ class WriteTxn(ReadView):
         replaced: KeyValue | None = None
         if row is None:
             create_id, version = version_id, 1
-            session.run(sql.INSERT_LIVE, (key, create_id, version_id, 1, lease))
         else:
-            create_id, old_id, old_version, old_lease, old_value, _, _ = row
-            version = old_version + 1
-            session.run(sql.UPDATE_LIVE, (version_id, version, lease, key))
-            replaced = KeyValue(
-                key,
-                old_value,
-                revision_of(create_id),
-                revision_of(old_id),
-                old_version,
-                old_lease,
-                sub_of(old_id),
-            )
+            create_id, version = row[0], row[2] + 1
+            replaced = _replaced(key, row)
         create = revision_of(create_id)
         head, tail = encode_put(key, create, revision, version, value, lease)
+        size = len(head) + len(value) + len(tail)
+        if row is None:
+            session.run(sql.INSERT_LIVE, (key, create_id, version_id, 1, lease, size))
+        else:
+            session.run(sql.UPDATE_LIVE, (version_id, version, lease, size, key))
         session.run(
             sql.INSERT_HISTORY, (version_id, create_id, version, lease, key, head, tail, value)
         )
@@ -87,15 +81,12 @@ class WriteTxn(ReadView):
         self._session.run(*sql.DELETE_LIVE_RANGE.bind(keys))
         deletions, ended, deleted = [], [], []
         for row in rows:
-            create_id, old_id, version, lease, value, _, _, key = row
+            create_id, key = row[0], row[7]
             version_id = self._next_id()
             pair = encode_deletion(key, self.revision)
             deletions.append((version_id, create_id, key, pair))
             ended.append((key, create_id, version_id))
-            create = revision_of(create_id)
-            deleted.append(
-                KeyValue(key, value, create, revision_of(old_id), version, lease, sub_of(old_id))
-            )
+            deleted.append(_replaced(key, row))
             self._events.append(
                 Event(
                     EventKind.DELETE,
@@ -130,3 +121,16 @@ class WriteTxn(ReadView):
             # row: create_id, id, version, lease, value, head, tail
             self._originals[key] = None if row is None else (row[5], row[4], row[6])
         return self._originals[key]
+
+
+def _replaced(key: bytes, row: tuple[Any, ...]) -> KeyValue:
+    create_id, version_id, version, lease, value = row[:5]
+    return KeyValue(
+        key,
+        value,
+        revision_of(create_id),
+        revision_of(version_id),
+        version,
+        lease,
+        sub_of(version_id),
+    )

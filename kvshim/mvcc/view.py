@@ -7,6 +7,7 @@ the transaction on the writing side are views too, which also see what they have
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any, Final, NamedTuple
 
 from kvshim.backend import schema
@@ -25,16 +26,28 @@ SELECT_ROWS: Final = 256
 HISTORY_REVISIONS_MAX: Final = 20_000
 """Revisions that one call of `history` looks at: bounds the time of a scan that finds nothing."""
 
+CHUNK_BYTES: Final = 1 << 20
+"""Bytes that one statement should join, so that no slice of a response is much longer."""
+
+FIRST_CHUNK_ROWS: Final = 128
+CHUNK_ROWS_MAX: Final = 4096
+
 U64: Final = 1 << 64
 I64_MAX: Final = (1 << 63) - 1
 
 
 class Chunk(NamedTuple):
-    """Framed pairs end to end, how many, and the key of the last one (None when there are none)."""
+    """Framed pairs end to end, how many, the last one's key, and whether the range ends there."""
 
     pairs: bytes
     rows: int
     last_key: bytes | None
+    is_last: bool
+
+    @property
+    def rows_for_next(self) -> int:
+        """How many rows like these make about `CHUNK_BYTES`."""
+        return max(1, min(CHUNK_ROWS_MAX, CHUNK_BYTES * self.rows // max(1, len(self.pairs))))
 
 
 def key_value(row: tuple[Any, ...]) -> KeyValue:
@@ -128,25 +141,40 @@ class ReadView:
             row = self._session.one(sql.GET_PAIR_AT, (key, None, last_id(at)))
         return None if row is None else row[0]
 
-    def chunk(self, keys: KeyRange, at: Revision, limit: int) -> Chunk:
-        """Up to `limit` framed pairs of a range in key order; -1 takes all."""
+    def chunks(self, keys: KeyRange, at: Revision, limit: int) -> Iterator[Chunk]:
+        """The framed pairs of up to `limit` keys in key order, about `CHUNK_BYTES` at a time."""
+        left, wanted = limit, FIRST_CHUNK_ROWS
+        while left > 0:
+            chunk = self.chunk(keys, at, min(left, wanted))
+            yield chunk
+            if chunk.is_last or chunk.last_key is None:
+                return
+            left -= chunk.rows
+            keys = KeyRange(chunk.last_key + b"\x00", keys.end)
+            wanted = chunk.rows_for_next
+
+    def chunk(self, keys: KeyRange, at: Revision, rows: int) -> Chunk:
+        """The first `rows` framed pairs of a range, or fewer if they would be very long."""
         statement = sql.LIVE_CHUNK if at >= self.revision else sql.CHUNK_AT
         try:
-            row = self._session.one(*statement.bind(keys, last_id(at), limit))
+            row = self._session.one(*statement.bind(keys, last_id(at), rows))
         except TooBig:
-            return self._chunk_by_rows(keys, at, limit)
+            return self._chunk_by_rows(keys, at, rows)
         assert row is not None
-        return Chunk(row[0] or b"", row[1], row[2])
+        return Chunk(row[0] or b"", row[1], row[2], row[1] < rows)
 
-    def _chunk_by_rows(self, keys: KeyRange, at: Revision, limit: int) -> Chunk:
-        rows = list(self.pairs(keys, at, limit))
-        last = rows[-1][0] if rows else None
-        return Chunk(b"".join([pair for _, pair in rows]), len(rows), last)
-
-    def pairs(self, keys: KeyRange, at: Revision, limit: int) -> Iterator[tuple[Any, ...]]:
-        """(key, framed pair) in key order; take all of them or close the iterator."""
+    def _chunk_by_rows(self, keys: KeyRange, at: Revision, rows: int) -> Chunk:
         statement = sql.LIVE_PAIRS if at >= self.revision else sql.PAIRS_AT
-        yield from self._session.iterate(*statement.bind(keys, last_id(at), limit))
+        pairs: list[bytes] = []
+        size, last_key = 0, None
+        found = self._session.iterate(*statement.bind(keys, last_id(at), rows))
+        with closing(found):
+            for last_key, pair in found:
+                pairs.append(pair)
+                size += len(pair)
+                if size >= CHUNK_BYTES:
+                    return Chunk(b"".join(pairs), len(pairs), last_key, is_last=False)
+        return Chunk(b"".join(pairs), len(pairs), last_key, len(pairs) < rows)
 
     def versions(self, keys: KeyRange, at: Revision, limit: int) -> list[KeyValue]:
         """Versions in key order; -1 takes all."""
@@ -156,7 +184,7 @@ class ReadView:
         ]
 
     def size(self, keys: KeyRange, at: Revision, limit: int) -> tuple[int, int]:
-        """(bytes of the framed pairs, their number) of up to `limit` keys; -1 takes all."""
+        """(bytes of the framed pairs, their number) of up to `limit` keys."""
         statement = sql.LIVE_SIZE if at >= self.revision else sql.SIZE_AT
         row = self._session.one(*statement.bind(keys, last_id(at), limit))
         assert row is not None
