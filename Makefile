@@ -26,7 +26,7 @@ $(CONFORMANCE_SETUP): $(SETUP)
 	@touch $@
 
 run: $(SETUP) ## start a node on 127.0.0.1:2379, data in ./kvshim.data
-	$(BIN)/kvshim --name default --data-dir kvshim.data
+	$(BIN)/kvshim --name default --data-dir kvshim.data --log-format console
 
 test: $(SETUP) lint type ## lint, types and all tests that need no Go (under 5 minutes)
 	$(PYTEST) tests -n $(JOBS) --dist loadgroup -q

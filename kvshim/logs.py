@@ -46,7 +46,6 @@ class Event(StrEnum):
     SLOW_FSYNC = "slow fdatasync"
     SLOW_APPLY = "apply request took too long"
     SLOW_REQUEST = "request took too long"
-    LOOP_STALLED = "event loop stalled"
     WATCHER_BEHIND = "watcher fell behind"
 
     ALARM_RAISED = "alarm raised"
@@ -57,8 +56,6 @@ class Event(StrEnum):
 
     WAL_PINNED = "WAL pinned by an outside reader"
     WAL_RELEASED = "WAL no longer pinned"
-    WRITES_PAUSED = "writes paused for a checkpoint"
-    CHECKPOINT_STALLED = "checkpoint stalled"
     COMPACTION_FINISHED = "finished scheduled compaction"
     AUTO_COMPACTION_FAILED = "automatic compaction failed"
     LEASES_EXPIRED = "leases expired"

@@ -6,9 +6,10 @@ from kvshim.api import validate
 from kvshim.api.header import Headers
 from kvshim.apply.txn import execute_txn, is_read_only, is_serializable
 from kvshim.mvcc.ranges import execute_range
+from kvshim.mvcc.slices import SlicePlan
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
-from kvshim.rpc import Call, Method, Reply, Unary
+from kvshim.rpc import Call, Method, Reply, SlicedBody, Unary
 from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
@@ -54,9 +55,12 @@ class KVService:
             await self._reader.linearizable()
         if KeyRange.of(request.key, request.range_end).is_single:
             result = self._reader.read_here(lambda view: execute_range(view, request))
-        else:
-            result = await self._reader.read(lambda view: execute_range(view, request))
-        return result.encode(self._headers.encode(result.revision))
+            return result.encode(self._headers.encode(result.revision))
+        opened = await self._reader.open_range(request)
+        header = self._headers.encode(opened.revision)
+        if isinstance(opened, SlicePlan):
+            return SlicedBody(opened.length(header), self._reader.slices(opened, header))
+        return opened.encode(header)
 
     async def put(self, request: rpc_pb2.PutRequest, _call: Call) -> Reply:
         """Write one key."""

@@ -94,7 +94,7 @@ class _Stream:
         self.rows_left -= chunk.rows
         if chunk.last_key is not None:
             self._keys = KeyRange(chunk.last_key + b"\x00", self._keys.end)
-        if chunk.rows < limit or self._keys.is_empty:
+        if chunk.is_last or self._keys.is_empty:
             self.done = True
         elif self.rows_left == 0:
             self.done = True
@@ -114,4 +114,5 @@ class _Stream:
             encode_pair(v.key, v.create_revision, v.mod_revision, v.version, b"", 0)
             for v in versions
         ]
-        return Chunk(b"".join(pairs), len(pairs), versions[-1].key if versions else None)
+        last_key = versions[-1].key if versions else None
+        return Chunk(b"".join(pairs), len(pairs), last_key, is_last=len(pairs) < limit)

@@ -151,9 +151,8 @@ LOGGING: tuple[Flag, ...] = (
         "When to rotate: maxsize (MB), maxage (days), maxbackups, localtime, compress.",
     ),
     Flag(
-        _L, "warning-unary-request-duration", Kind.DURATION, "300ms", _A,
+        _L, "warning-unary-request-duration", Kind.DURATION, "300ms", _O,
         "A request that takes longer is logged.",
-        "single requests are not logged yet, slow batches are (--warning-apply-duration)",
     ),
 )
 

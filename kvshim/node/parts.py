@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from kvshim.api.cluster import ClusterService, MemberInfo
+from kvshim.api.guard import guard
 from kvshim.api.header import Headers
 from kvshim.api.health import HealthService
 from kvshim.api.kv import KVService
-from kvshim.api.leader import leader_required
 from kvshim.api.lease import LeaseService
 from kvshim.api.maintenance import MaintenanceService
 from kvshim.api.range_stream import RangeStreamService
@@ -26,7 +26,7 @@ from kvshim.apply.machine import ApplyMachine
 from kvshim.backend.backend import Backend, BackendOptions
 from kvshim.backend.datadir import DataDir
 from kvshim.config import Config
-from kvshim.errors import StartupError
+from kvshim.errors import Compacted, RequestError, StartupError
 from kvshim.logs import Event, Logger
 from kvshim.metrics.registry import Metrics
 from kvshim.mvcc.store import Store
@@ -143,7 +143,8 @@ class Parts:
         )
         methods = [method for service in services for method in service.methods()]
         methods += ReflectionService({service_of(method) for method in methods}).methods()
-        return leader_required(methods, self.log)
+        slow_seconds = config.warning_unary_request_duration_s
+        return guard(methods, self.log, self.logger, slow_seconds)
 
 
 def build(
@@ -182,7 +183,7 @@ def build(
     quota.observe(alarms.own_nospace)
     headers = Headers(cluster_id, member_id, store, log)
     hub = Hub(store, readers, config.watch_progress_notify_interval_s, logger)
-    lessor = Lessor(leases, _revoker(proposer), loop.time)
+    lessor = Lessor(leases, _revoker(proposer), loop.time, partial(_tell_expired, logger))
     physical = PhysicalCompaction(store.physically_compacted)
 
     def tell_compacted(revision: Revision) -> None:
@@ -196,6 +197,7 @@ def build(
     store.on_work = machine.wake
     store.on_compacted = tell_compacted
     storage.backend.on_failure = on_fatal
+    storage.backend.checkpointer.on_wal_pinned = partial(_tell_wal_pinned, logger)
     return Parts(
         config=config,
         logger=logger,
@@ -212,7 +214,7 @@ def build(
         alarms=alarms,
         quota=quota,
         physical=physical,
-        compactor=Compactor(lambda: store.revision, _compactor(proposer), loop.time),
+        compactor=Compactor(lambda: store.revision, _compactor(proposer, logger), loop.time),
         health=HealthService(),
         watch=WatchService(
             hub,
@@ -250,12 +252,25 @@ def _revoker(proposer: Proposer) -> Callable[[LeaseID], Awaitable[None]]:
     return revoke
 
 
-def _compactor(proposer: Proposer) -> Callable[[Revision], Awaitable[None]]:
+def _compactor(proposer: Proposer, logger: Logger) -> Callable[[Revision], Awaitable[None]]:
     async def compact(revision: Revision) -> None:
         request = rpc_pb2.CompactionRequest(revision=revision)
-        await proposer.propose(Command(compaction=request), rpc_pb2.CompactionResponse)
+        try:
+            await proposer.propose(Command(compaction=request), rpc_pb2.CompactionResponse)
+        except RequestError as refusal:
+            if not isinstance(refusal, Compacted):
+                logger.warn(Event.AUTO_COMPACTION_FAILED, revision=revision, error=str(refusal))
+            raise
 
     return compact
+
+
+def _tell_expired(logger: Logger, leases: int) -> None:
+    logger.info(Event.LEASES_EXPIRED, leases=leases)
+
+
+def _tell_wal_pinned(logger: Logger, seconds: float, wal_bytes: int) -> None:
+    logger.warn(Event.WAL_PINNED, seconds=round(seconds, 1), wal_bytes=wal_bytes)
 
 
 def _tell_slow_fsync(logger: Logger, seconds: float) -> None:

@@ -76,7 +76,11 @@ class _Run:
             await parts.log.start(parts.machine)
         except LogError as error:
             raise StartupError(str(error)) from error
-        await parts.reader.applied(parts.log.status().commit_index)
+        status = parts.log.status()
+        self._logger.info(
+            Event.LEADER_CHANGED, leader=f"{status.leader_id:x}", term=int(status.term)
+        )
+        await parts.reader.applied(status.commit_index)
 
     async def _serve(self, parts: Parts, edge: Edge) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -34,15 +34,20 @@ class _Lease:
 
 
 class Lessor:
-    """Deadlines of all leases; `revoke` proposes a lease's end and returns when it is applied."""
+    """Deadlines of all leases; `revoke` proposes a lease's end and returns when it is applied.
+
+    `on_expired` is told how many ran out together.
+    """
 
     def __init__(
         self,
         leases: Iterable[tuple[LeaseID, int]],
         revoke: Callable[[LeaseID], Awaitable[None]],
         now: Callable[[], float],
+        on_expired: Callable[[int], None],
     ) -> None:
         self._revoke = revoke
+        self._on_expired = on_expired
         self._now = now
         self._leases = {lease: _Lease(ttl, now() + ttl) for lease, ttl in leases}
         self._heap = [(entry.deadline, lease) for lease, entry in self._leases.items()]
@@ -127,6 +132,14 @@ class Lessor:
 
     def _start_due(self, group: asyncio.TaskGroup) -> float | None:
         """Start revokes of leases that ran out; returns seconds until the next deadline."""
+        started = len(self._tasks)
+        try:
+            return self._start_revokes(group)
+        finally:
+            if len(self._tasks) > started:
+                self._on_expired(len(self._tasks) - started)
+
+    def _start_revokes(self, group: asyncio.TaskGroup) -> float | None:
         while self._heap:
             deadline, lease = self._heap[0]
             entry = self._leases.get(lease)

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import TypeVar
 
 from kvshim.errors import NoLeader, RequestTimedOut, Stopped
+from kvshim.mvcc.ranges import RangeResult
+from kvshim.mvcc.slices import SlicePlan, open_range
 from kvshim.mvcc.store import Store
 from kvshim.mvcc.view import ReadView
+from kvshim.pb.etcd import rpc_pb2
 from raft import interface as raft
 
 _T = TypeVar("_T")
@@ -82,8 +86,24 @@ class Reader:
 
     async def read(self, function: Callable[[ReadView], _T]) -> _T:
         """Run a read that may be long on a reader thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._read, function)
+        return await self._on_thread(partial(self._read, function))
+
+    async def open_range(self, request: rpc_pb2.RangeRequest) -> RangeResult | SlicePlan:
+        """Read a range on a reader thread; a long one is planned, to be read in slices."""
+        return await self._on_thread(partial(open_range, self._store, request))
+
+    async def slices(self, plan: SlicePlan, header: bytes) -> AsyncIterator[bytes]:
+        """The whole response of a plan, slice by slice. Raises `Compacted`."""
+        try:
+            yield plan.opening(header)
+            while piece := await self._on_thread(plan.next_slice):
+                yield piece
+            yield plan.closing()
+        finally:
+            plan.close()
+
+    async def _on_thread(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     def _read(self, function: Callable[[ReadView], _T]) -> _T:
         with self._store.read() as view:

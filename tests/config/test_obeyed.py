@@ -28,7 +28,6 @@ ACCEPTED = {
     "pre_vote": "pre-vote",
     "strict_reconfig_check": "strict-reconfig-check",
     "snapshot_count": "snapshot-count",
-    "warning_unary_request_duration_s": "warning-unary-request-duration",
     "cors": "cors",
     "host_whitelist": "host-whitelist",
 }

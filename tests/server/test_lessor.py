@@ -24,7 +24,8 @@ class World:
         self.time = 100.0
         self.revoked: list[LeaseID] = []
         self.failures = 0
-        self.lessor = Lessor(leases, self.revoke, lambda: self.time)
+        self.expired: list[int] = []
+        self.lessor = Lessor(leases, self.revoke, lambda: self.time, self.expired.append)
 
     async def revoke(self, lease: LeaseID) -> None:
         if self.failures:
@@ -56,6 +57,7 @@ async def test_a_lease_ends_at_its_deadline_and_not_before():
         assert world.revoked == []
         await world.pass_time(0.1)
         assert world.revoked == [A]
+        assert world.expired == [1]
 
 
 async def test_leases_found_at_start_get_their_full_time():

@@ -1,0 +1,47 @@
+"""What every unary call has in common: a leader if the client asks for one, and a word if slow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from google.protobuf.message import Message
+
+from kvshim.errors import NoLeader
+from kvshim.logs import Event, Logger
+from kvshim.rpc import Call, Method, Reply, Unary
+from raft.interface import ReplicatedLog
+
+
+def guard(
+    methods: Sequence[Method], log: ReplicatedLog, logger: Logger, slow_seconds: float
+) -> list[Method]:
+    """The same methods, their unary calls guarded.
+
+    With the header `hasleader` a call fails at once when no leader is known; streams look to it
+    themselves, since a failover must not end them. A call that takes longer than `slow_seconds`
+    is logged with its method and size, never with its content.
+    """
+
+    def guarded(method: Unary) -> Unary:
+        handler = method.handler
+
+        async def serve(request: Message, call: Call) -> Reply:
+            if call.metadata.get("hasleader") == "true" and log.status().leader_id == 0:
+                raise NoLeader
+            started = time.perf_counter()
+            reply = await handler(request, call)
+            took = time.perf_counter() - started
+            if took > slow_seconds:
+                logger.warn(
+                    Event.SLOW_REQUEST,
+                    method=method.path,
+                    took_seconds=round(took, 3),
+                    request_bytes=request.ByteSize(),
+                )
+            return reply
+
+        return replace(method, handler=serve)
+
+    return [guarded(method) if isinstance(method, Unary) else method for method in methods]
