@@ -13,20 +13,18 @@ import platform
 import subprocess
 import sys
 from dataclasses import asdict
-from importlib import metadata
 from typing import Any
 
 import psutil
 from rich.console import Console
 
-from bench import figures, load, report
+from bench import figures, load, report, versions
 from bench.load import ROOT, Load, LoadError
 from bench.rounds import Plan, measure
 from conformance import build
 from conformance.servers import Kind, ServerError
 
 SUMMARY = "Puts the same load on etcd and kvshim in turns and prints how they compare."
-ETCD_MODULE = "go.etcd.io/etcd/server/v3"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -67,7 +65,9 @@ def plan_of(options: argparse.Namespace) -> Plan:
     )
 
 
-def measurement_of(plan: Plan, what: str, records: list[figures.Record]) -> dict[str, Any]:
+def measurement_of(
+    plan: Plan, what: str, kvshim_version: str, records: list[figures.Record]
+) -> dict[str, Any]:
     """Everything about a measurement that is worth keeping."""
     medians = figures.medians(records, plan.load.phases)
     both = Kind.ETCD.value in medians and Kind.KVSHIM.value in medians
@@ -77,7 +77,7 @@ def measurement_of(plan: Plan, what: str, records: list[figures.Record]) -> dict
         "load": asdict(plan.load),
         "rounds": plan.rounds,
         "flags": {kind.value: list(flags) for kind, flags in plan.flags.items() if flags},
-        "versions": {Kind.ETCD.value: etcd_version(), Kind.KVSHIM.value: kvshim_version()},
+        "versions": {Kind.ETCD.value: versions.etcd(), Kind.KVSHIM.value: kvshim_version},
         "machine": {
             "cores": os.cpu_count(),
             "memory_mib": psutil.virtual_memory().total // (1 << 20),
@@ -90,23 +90,6 @@ def measurement_of(plan: Plan, what: str, records: list[figures.Record]) -> dict
     }
 
 
-def etcd_version() -> str:
-    """The version that go.mod pins and build.py builds."""
-    for line in (load.MODULE_DIR / "go.mod").read_text().splitlines():
-        words = line.replace("require ", "").split()
-        if words[:1] == [ETCD_MODULE]:
-            return words[1].removeprefix("v")
-    raise LoadError(f"{ETCD_MODULE} is not in go.mod")
-
-
-def kvshim_version() -> str:
-    """The package's version and, in a checkout, the commit."""
-    version = metadata.version("kvshim")
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return f"{version} at {done.stdout.strip()}" if done.returncode == 0 else version
-
-
 def main(arguments: list[str]) -> int:
     """Builds, measures, prints, saves."""
     options = parse(arguments)
@@ -115,12 +98,19 @@ def main(arguments: list[str]) -> int:
         if Kind.ETCD in plan.servers:
             build.build(build.TARGETS["etcd"])
         load.build()
+        program = versions.Program.now()
         records = measure(plan, console.print)
-    except (LoadError, ServerError, subprocess.CalledProcessError) as failure:
+        program.require_unchanged()
+    except (
+        LoadError,
+        versions.VersionError,
+        ServerError,
+        subprocess.CalledProcessError,
+    ) as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 1
     what = options.what or "-".join(["one-node", str(options.n), *filter(None, [options.only])])
-    measurement = measurement_of(plan, what, records)
+    measurement = measurement_of(plan, what, program.version, records)
     report.print_table(measurement, console)
     if not options.no_save:
         path = report.save(measurement)

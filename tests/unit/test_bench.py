@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import figures, report, rounds
+from bench import figures, report, rounds, versions
 from bench.figures import Better
 from bench.load import Load
 from bench.rounds import Plan
@@ -109,3 +109,16 @@ def test_servers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         (2, Kind.ETCD),
         (2, Kind.KVSHIM),
     ]
+
+
+def test_sources_that_change_during_a_measurement_spoil_it(tmp_path: Path) -> None:
+    source = tmp_path / "kvshim" / "node.py"
+    source.parent.mkdir()
+    source.write_text("before = 1\n")
+    program = versions.Program.now(tmp_path)
+    program.require_unchanged()
+
+    source.write_text("after = 2\n")
+
+    with pytest.raises(versions.VersionError, match="sources changed during the measurement"):
+        program.require_unchanged()

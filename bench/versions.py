@@ -1,0 +1,83 @@
+"""Which programs a measurement is about; reads the checkout, changes nothing.
+
+kvshim runs from its sources, so a measurement stands for one version only if these stay as they are
+from its first round to its last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Self
+
+from bench.load import MODULE_DIR, ROOT
+
+ETCD_MODULE = "go.etcd.io/etcd/server/v3"
+PACKAGES = ("kvshim", "raft")
+
+
+class VersionError(Exception):
+    """It cannot be said which version was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """kvshim as it is at one moment."""
+
+    version: str
+    digest: str
+    root: Path
+
+    @classmethod
+    def now(cls, root: Path = ROOT) -> Self:
+        """The program in this checkout."""
+        return cls(_kvshim_version(root), _digest(root), root)
+
+    def require_unchanged(self) -> None:
+        """Raises VersionError if the sources are no longer those that this describes."""
+        if _digest(self.root) != self.digest:
+            raise VersionError(
+                "kvshim's sources changed during the measurement, so its rounds do not compare: "
+                "nothing is kept; measure in a clone that nobody edits"
+            )
+
+
+def etcd() -> str:
+    """The version that go.mod pins and build.py builds."""
+    for line in (MODULE_DIR / "go.mod").read_text().splitlines():
+        words = line.replace("require ", "").split()
+        if words[:1] == [ETCD_MODULE]:
+            return words[1].removeprefix("v")
+    raise VersionError(f"{ETCD_MODULE} is not in go.mod")
+
+
+def _kvshim_version(root: Path) -> str:
+    """The package's version and, in a checkout, the commit and whether the program differs."""
+    version = metadata.version("kvshim")
+    commit = _git(root, "rev-parse", "--short", "HEAD")
+    if not commit:
+        return version
+    changed = _git(root, "status", "--porcelain", "--", *PACKAGES)
+    return f"{version} at {commit}" + (" with changes" if changed else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git prints; nothing outside a checkout or without git."""
+    command = ["git", *arguments]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _digest(root: Path) -> str:
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(root)}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
