@@ -97,7 +97,6 @@ class MethodRunner:
             raise
         except asyncio.CancelledError as error:
             if self._inflight.was_stopped(task):
-                task.uncancel()
                 raise Stopped from None
             if call.is_dead or task.cancelling():
                 raise

@@ -134,12 +134,14 @@ async def test_any_pace_will_do_without_a_minimum():
     assert b"too_many_pings" not in heard
 
 
-def test_the_default_pace_is_five_seconds_and_connections_are_probed_every_two_hours():
+def test_the_defaults_are_etcds():
     arguments = dict(channel_arguments(GrpcioOptions(listen_urls=(LOCAL,))))
     assert arguments["grpc.http2.min_ping_interval_without_data_ms"] == 5_000
     assert arguments["grpc.keepalive_permit_without_calls"] == 1
     assert arguments["grpc.keepalive_time_ms"] == 7_200_000
     assert arguments["grpc.keepalive_timeout_ms"] == 20_000
+    assert arguments["grpc.so_reuseport"] == 0
+    assert arguments["grpc.max_concurrent_streams"] == 2**31 - 1
 
 
 async def test_stopping_lets_unary_calls_finish_and_ends_streams():

@@ -1,6 +1,8 @@
 """gRPC health and reflection as tools use them, over the transport."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -170,3 +172,19 @@ async def test_a_file_by_name_and_extension_numbers(node: Any):
         "etcdserverpb.RangeRequest",
         [],
     )
+
+
+def test_nothing_but_the_adapter_loads_grpc():
+    """Handlers, pages and TLS serve any transport; ciphers are chosen before grpc is loaded."""
+    modules = [
+        "kvshim.api.health",
+        "kvshim.api.reflection",
+        "kvshim.http.server",
+        "kvshim.http.pages",
+        "kvshim.http.health",
+        "kvshim.metrics.registry",
+        "kvshim.transport.client_tls",
+        "kvshim.transport.grpcio_environment",
+    ]
+    code = f"import sys, {', '.join(modules)}; sys.exit('grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
