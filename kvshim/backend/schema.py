@@ -7,8 +7,12 @@ id of its first version; `ended` holds the lives that are over but not compacted
 it lists every key that was alive at a readable revision. docs/adr/0002 and 0003 have the figures.
 
 `head`, `value` and `tail` laid end to end are the encoded pair, framed as field 2 of a message,
-which is where RangeResponse, PutResponse and Event all have it. A person with `sqlite3` reads the
-plain columns beside them, or the view `live`.
+which is where RangeResponse, PutResponse and Event all have it; `crc` is their CRC-32C. A person
+with `sqlite3` reads the plain columns beside them, or the view `live`.
+
+Why rows carry the checksum and not pages: SQLite's checksum VFS costs next to nothing, but a plain
+`sqlite3` that opens the store of a crashed node copies the WAL back without it when it closes, and
+from then on sound pages read as damaged.
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ CREATE_TABLES: Final = (
         version INTEGER NOT NULL,
         lease INTEGER NOT NULL,
         deleted INTEGER NOT NULL,
+        crc INTEGER NOT NULL,
         key BLOB NOT NULL,
         head BLOB NOT NULL,
         tail BLOB NOT NULL,

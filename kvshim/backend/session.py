@@ -28,12 +28,13 @@ class TooBig(Exception):
     """A chunk of rows joined in SQLite exceeded `READER_LENGTH_MAX`: take the rows one by one."""
 
 
-def storage_error(error: apsw.Error) -> StorageError:
+def storage_error(error: apsw.Error | UnicodeDecodeError) -> StorageError:
     """One sentence for the operator."""
     match error:
         case apsw.FullError():
             return StorageError("the disk that holds the store is full")
-        case apsw.CorruptError() | apsw.NotADBError():
+        # All that we store is BLOBs and integers: a text that is none is damage too.
+        case apsw.CorruptError() | apsw.NotADBError() | UnicodeDecodeError():
             return StorageError(f"the store is corrupt: {error}")
         case apsw.BusyError() | apsw.LockedError():
             return StorageError(f"another program keeps the store locked: {error}")
@@ -76,7 +77,7 @@ class Session:
             row: Row | None = self._db.execute(sql, parameters).fetchone()
         except apsw.TooBigError as error:
             raise TooBig from error
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise storage_error(error) from error
         return row
 
@@ -84,7 +85,7 @@ class Session:
         """All rows."""
         try:
             rows: list[Row] = self._db.execute(sql, parameters).fetchall()
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise storage_error(error) from error
         return rows
 
@@ -96,7 +97,7 @@ class Session:
                 yield from cursor
             finally:
                 cursor.close()
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise storage_error(error) from error
 
     def changes(self) -> int:

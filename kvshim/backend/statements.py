@@ -161,12 +161,12 @@ UPDATE_LIVE: Final = "UPDATE kv SET id = ?, version = ?, lease = ?, size = ? WHE
 DELETE_LIVE_RANGE: Final = Ranged.of("DELETE FROM kv WHERE :range")
 
 INSERT_HISTORY: Final = """INSERT INTO history
-    (id, create_id, version, lease, deleted, key, head, tail, value)
-    VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?)"""
+    (id, create_id, version, lease, deleted, crc, key, head, tail, value)
+    VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?)"""
 
 INSERT_DELETION: Final = """INSERT INTO history
-    (id, create_id, version, lease, deleted, key, head, tail, value)
-    VALUES (?, ?, 0, 0, 1, ?, ?, x'', x'')"""
+    (id, create_id, version, lease, deleted, crc, key, head, tail, value)
+    VALUES (?, ?, 0, 0, 1, ?, ?, ?, x'', x'')"""
 
 INSERT_ENDED: Final = "INSERT INTO ended VALUES (?, ?, ?)"
 
@@ -182,6 +182,21 @@ DELETE_REPLACED: Final = "DELETE FROM history WHERE create_id = ?1 AND id < ?2"
 DELETE_VERSION: Final = "DELETE FROM history WHERE id = ?1"
 
 DELETE_ENDED: Final = "DELETE FROM ended WHERE key = ?1 AND create_id = ?2"
+
+# --- scrubbing: ?1 where the last slice ended, ?2 how many rows -----------------------------------
+
+# The rows as the table has them, and whether the index agrees.
+SCRUB_VERSIONS: Final = """SELECT id, create_id, version, lease, deleted, crc,
+    CAST(key AS BLOB), CAST(head AS BLOB), CAST(tail AS BLOB), CAST(value AS BLOB),
+    EXISTS (SELECT 1 FROM history i INDEXED BY history_life
+        WHERE i.create_id = h.create_id AND i.id = h.id)
+    FROM history h NOT INDEXED WHERE id > ?1 ORDER BY id LIMIT ?2"""
+
+# Live keys beside the versions that they name.
+SCRUB_LIVE: Final = """SELECT k.key, v.key IS k.key AND v.create_id IS k.create_id
+        AND v.version IS k.version AND v.lease IS k.lease AND v.deleted IS 0
+        AND length(v.head) + length(v.value) + length(v.tail) IS k.size
+    FROM kv k LEFT JOIN history v ON v.id = k.id WHERE k.key > ?1 ORDER BY k.key LIMIT ?2"""
 
 # --- hashing: ?1 last id of the compact revision, ?2 of the one hashed, ?3 of "alive at" ----------
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from google_crc32c import extend
+from google_crc32c import value as checksum_of
+
 _U64: Final = (1 << 64) - 1
 
 PAIR_TAG: Final = b"\x12"
@@ -82,6 +85,11 @@ def encode_deletion(key: bytes, revision: int) -> bytes:
 def encode_tombstone(key: bytes) -> bytes:
     """A deletion as etcd stores and hashes it, unframed: the key alone."""
     return _KEY_TAG + varint(len(key)) + key
+
+
+def checksum(head: bytes, tail: bytes, value: bytes) -> int:
+    """The CRC-32C of a stored version."""
+    return int(extend(extend(checksum_of(head), tail), value))
 
 
 def unframe(head: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kvshim.backend import statements as sql
 from kvshim.backend.ids import SUB_MAX, first_id, revision_of, sub_of
 from kvshim.errors import StorageError
-from kvshim.mvcc.encoding import encode_deletion, encode_put
+from kvshim.mvcc.encoding import checksum, encode_deletion, encode_put
 from kvshim.mvcc.events import Event
 from kvshim.mvcc.view import ReadView
 from kvshim.types import EventKind, KeyRange, KeyValue, LeaseID, Revision
@@ -56,8 +56,9 @@ class WriteTxn(ReadView):
             session.run(sql.INSERT_LIVE, (key, create_id, version_id, 1, lease, size))
         else:
             session.run(sql.UPDATE_LIVE, (version_id, version, lease, size, key))
+        crc = checksum(head, tail, value)
         session.run(
-            sql.INSERT_HISTORY, (version_id, create_id, version, lease, key, head, tail, value)
+            sql.INSERT_HISTORY, (version_id, create_id, version, lease, crc, key, head, tail, value)
         )
         original = self._original(key, row)
         self._events.append(
@@ -84,7 +85,7 @@ class WriteTxn(ReadView):
             create_id, key = row[0], row[7]
             version_id = self._next_id()
             pair = encode_deletion(key, self.revision)
-            deletions.append((version_id, create_id, key, pair))
+            deletions.append((version_id, create_id, checksum(pair, b"", b""), key, pair))
             ended.append((key, create_id, version_id))
             deleted.append(_replaced(key, row))
             self._events.append(

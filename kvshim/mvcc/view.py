@@ -259,6 +259,10 @@ class ReadView:
         """
         return self._session.iterate(sql.HASHED_VERSIONS, bounds)
 
+    def rows(self, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """The rows of one of the backend's statements, for rooms that look below keys."""
+        return self._session.all(statement, parameters)
+
     # --- leases, alarms, meta ------------------------------------------------------------------
 
     def leases(self) -> list[LeaseRecord]:

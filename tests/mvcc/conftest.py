@@ -39,6 +39,10 @@ class Driver:
 
     def reopen(self) -> None:
         self.close()
+        self.reopen_after_damage()
+
+    def reopen_after_damage(self) -> None:
+        """Open what was closed, and perhaps changed, before."""
         self.store = Store(Backend.open(self.path, self.options))
 
     def txn(self, *operations: tuple) -> list:

@@ -87,7 +87,7 @@ def check_everything(driver: Driver) -> None:
 
 
 @settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -114,7 +114,7 @@ def test_a_random_history_reads_like_the_model(commands: list, requests: list) -
         shutil.rmtree(directory)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.one_of(puts, deletes), min_size=1, max_size=5), max_size=12))
 def test_events_of_apply_equal_those_of_history(commands: list) -> None:
     directory = Path(tempfile.mkdtemp(prefix="kvshim-test-"))
