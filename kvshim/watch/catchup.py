@@ -1,6 +1,6 @@
 """Feeds watchers from history: which watchers share a read, and the read itself.
 
-`CatchUp` belongs to the event loop and starts at most `READS_MAX` reads at once on reader threads,
+`CatchUp` belongs to the event loop and runs at most `READS_MAX` reads at once on reader threads,
 so lists are not starved; `read_slice` runs on such a thread, on one snapshot, and ends after about
 `SLICE_BYTES`. What becomes of a slice is the hub's business.
 """
@@ -14,9 +14,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import TypeAlias
 
-from kvshim.types import KeyRange, Revision
-from kvshim.watch.index import KeyIndex
+from kvshim.types import EventKind, KeyRange, Revision
+from kvshim.watch.batch import Batch
+from kvshim.watch.index import Group, KeyIndex
 from kvshim.watch.seams import Event, HistoryStore
 from kvshim.watch.watcher import Watcher
 
@@ -41,8 +43,12 @@ class Slice:
     revision: Revision
     compact_revision: Revision
     next_revision: Revision
-    events: dict[Watcher, list[Event]]
+    batches: dict[Watcher, Batch]
     compacted: list[Watcher]
+
+
+Variant: TypeAlias = tuple[Revision, frozenset[EventKind]]
+"""Start and excluded kinds: watchers of one range that agree in them get the same events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +78,8 @@ class CatchUp:
         self._closed = False
 
     def add(self, watcher: Watcher) -> None:
-        """Read on for this watcher from its next revision."""
+        """Queue a watcher for a read from its next revision; `read_more` starts it."""
         self._waiting[watcher] = None
-        self._start()
 
     def discard(self, watcher: Watcher) -> None:
         """Forget a watcher; a read under way for it is the hub's to ignore."""
@@ -85,7 +90,9 @@ class CatchUp:
         self._closed = True
         self._waiting.clear()
 
-    def _start(self) -> None:
+    def read_more(self) -> None:
+        """Start reads, as many as may run. The hub calls this when it has handed out what came
+        before, so slices never pile up."""
         while self._waiting and len(self._reads) < READS_MAX and not self._closed:
             group = self._choose()
             for watcher in group:
@@ -116,7 +123,6 @@ class CatchUp:
             self._on_failure(failure, group)
         else:
             self._on_slice(read.result(), group)
-        self._start()
 
 
 def read_slice(store: HistoryStore, wants: Sequence[Want]) -> Slice:
@@ -143,16 +149,26 @@ def _cover(wants: Sequence[Want]) -> KeyRange:
     return KeyRange(start, max(bounded) if len(bounded) == len(ends) else None)
 
 
-def _distribute(events: Sequence[Event], wants: Sequence[Want]) -> dict[Watcher, list[Event]]:
-    """Each watcher's own events, encoded here so that the loop need not."""
-    shares: dict[Watcher, list[Event]] = {}
+def _distribute(events: Sequence[Event], wants: Sequence[Want]) -> dict[Watcher, Batch]:
+    """Each watcher's own events, joined here so that the loop need not; watchers that want the
+    same share them."""
     index: KeyIndex[Want] = KeyIndex()
     for want in wants:
         index.add(want.watcher.keys, want)
+    found: dict[int, tuple[Group[Want], list[Event]]] = {}
     for event in events:
-        for want in index.matching(event.key):
+        for group in index.groups(event.key):
+            found.setdefault(id(group), (group, []))[1].append(event)
+    shares: dict[Watcher, Batch] = {}
+    for group, matching in found.values():
+        whole = Batch(matching)
+        variants: dict[Variant, Batch | None] = {}
+        for want in group:
             watcher = want.watcher
-            if event.revision >= want.start and event.kind not in watcher.excluded:
-                event.encoded(watcher.spec.prev_kv)
-                shares.setdefault(watcher, []).append(event)
+            variant = max(want.start, whole.first_revision), watcher.excluded
+            if variant not in variants:
+                variants[variant] = whole.cut(*variant)
+            if (batch := variants[variant]) is not None:
+                batch.bodies(with_prev=watcher.spec.prev_kv)
+                shares[watcher] = batch
     return shares

@@ -6,13 +6,10 @@ proto3. Pure functions, any thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
+from kvshim.watch.batch import Body
 from kvshim.watch.outbox import Delivery, Notice
-from kvshim.watch.seams import Event
-
-RESPONSE_BYTES_TARGET = 1 << 20
-"""A response ends after the revision that takes it over this size."""
 
 HeaderOf = Callable[[int], bytes]
 """The content of a `ResponseHeader` at a revision."""
@@ -58,18 +55,14 @@ def event_responses(
     promises more than what has been sent with it and before it.
     """
     spec = delivery.watcher.spec
-    encoded = [event.encoded(spec.prev_kv) for event in delivery.events]
-    start = 0
-    for end in _revision_cuts(delivery.events, encoded):
-        last = end == len(encoded)
-        revision = delivery.revision if last else delivery.events[end - 1].revision
+    bodies = delivery.batch.bodies(with_prev=spec.prev_kv)
+    for body in bodies:
+        revision = delivery.revision if body is bodies[-1] else body.revision
         opening = _opening(header_of(revision), delivery.watcher.id)
-        body = encoded[start:end]
-        if spec.fragment:
+        if spec.fragment and len(opening) + len(body.data) >= max_response_bytes:
             yield from _fragments(opening, body, max_response_bytes)
         else:
-            yield b"".join((opening, *body))
-        start = end
+            yield opening + body.data
 
 
 def _opening(header: bytes, watch_id: int) -> bytes:
@@ -77,27 +70,13 @@ def _opening(header: bytes, watch_id: int) -> bytes:
     return framed + b"\x10" + varint(watch_id) if watch_id else framed
 
 
-def _revision_cuts(events: Sequence[Event], encoded: Sequence[bytes]) -> Iterator[int]:
-    """Where responses end: behind a revision, once they are over the target."""
-    size = 0
-    for at, body in enumerate(encoded):
-        if size >= RESPONSE_BYTES_TARGET and events[at].revision != events[at - 1].revision:
-            yield at
-            size = 0
-        size += len(body)
-    yield len(encoded)
-
-
-def _fragments(opening: bytes, encoded: Sequence[bytes], max_bytes: int) -> Iterator[bytes]:
+def _fragments(opening: bytes, body: Body, max_bytes: int) -> Iterator[bytes]:
     """Split as etcd does: each part below the limit, unless one event alone exceeds it."""
-    if len(encoded) < 2 or len(opening) + sum(map(len, encoded)) < max_bytes:
-        yield b"".join((opening, *encoded))
-        return
     overhead = len(opening) + len(_FRAGMENT)
-    start, size = 0, overhead
-    for at, body in enumerate(encoded):
-        if at > start and size + len(body) >= max_bytes:
-            yield b"".join((opening, _FRAGMENT, *encoded[start:at]))
-            start, size = at, overhead
-        size += len(body)
-    yield b"".join((opening, *encoded[start:]))
+    start = end = 0
+    for size in body.sizes:
+        if end > start and overhead + end - start + size >= max_bytes:
+            yield b"".join((opening, _FRAGMENT, body.data[start:end]))
+            start = end
+        end += size
+    yield opening + body.data[start:]

@@ -23,8 +23,9 @@ from kvshim import errors
 from kvshim.logs import Event as LogEvent
 from kvshim.logs import Logger
 from kvshim.types import Revision
+from kvshim.watch.batch import Batch
 from kvshim.watch.catchup import CatchUp, Slice
-from kvshim.watch.index import KeyIndex
+from kvshim.watch.index import Group, KeyIndex
 from kvshim.watch.recent import RecentEvents
 from kvshim.watch.seams import Event, HistoryStore
 from kvshim.watch.stream import WatchStream
@@ -33,8 +34,10 @@ from kvshim.watch.watcher import NO_REVISION, Phase, Watcher
 PROGRESS_INTERVAL_DEFAULT = 600.0
 PROGRESS_INTERVAL_MIN = 0.1
 
-RESUME_SECONDS_MAX = 0.002
-"""How long one turn of the loop may spend on resuming watchers."""
+TURN_SECONDS_MAX = 0.002
+TURN_BYTES_MAX = 4 << 20
+"""What one turn of the loop may spend on watchers that catch up, so that a thousand that do so at
+once neither stall it themselves nor by what their streams then have to send."""
 
 BEHIND_LOG_SECONDS_MIN = 10.0
 """At most one line in this time tells of watchers that fell behind."""
@@ -55,7 +58,7 @@ class Hub:
         self._recent = RecentEvents(self._revision)
         self._synced: KeyIndex[Watcher] = KeyIndex()
         self._catch_up = CatchUp(store, readers, self._feed, self._read_failed)
-        self._resuming: deque[Watcher] = deque()
+        self._steps: deque[tuple[Watcher, Slice | None]] = deque()
         self._turn_is_due = False
         self._streams: set[WatchStream] = set()
         self._closed = False
@@ -97,20 +100,23 @@ class Hub:
             )
         self._revision = revision
         self._recent.append(events)
-        for watcher, share in self._shares(events).items():
-            if not watcher.stream.outbox.offer(watcher, share, share[-1].revision):
-                self._fall_back(watcher, Revision(before + 1))
-                watcher.stream.park(watcher)
-                self._tell_behind(watcher)
+        for group, share in self._shares(events):
+            for watcher in list(group):
+                if (batch := share.cut(watcher.next_revision, watcher.excluded)) is None:
+                    continue
+                if not watcher.stream.outbox.offer(watcher, batch, batch.last_revision):
+                    self._fall_back(watcher, Revision(before + 1))
+                    watcher.stream.park(watcher)
+                    self._tell_behind(watcher)
 
     def restored(self) -> None:
         """The store was replaced by a snapshot: every synced watcher reads on from where it is."""
         for watcher in list(self._synced):
             self._fall_back(watcher, Revision(self._revision + 1))
-            self._resuming.append(watcher)
+            self._steps.append((watcher, None))
         self._revision = self._store.revision
         self._recent.reset(self._revision)
-        self._resume_some()
+        self._take_turn()
 
     def open_stream(self, peer: str) -> WatchStream:
         """A new stream of the client at `peer`. Its progress interval has up to a tenth more, so
@@ -135,7 +141,11 @@ class Hub:
         if watcher.spec.start_revision == NO_REVISION:
             watcher.next_revision = Revision(present + 1)
         self.slow_watcher_count += 1
-        self._resume(watcher)
+        if watcher.next_revision > self._revision:
+            self._sync(watcher)
+        else:
+            self._steps.append((watcher, None))
+            self._take_turn()
 
     def detach(self, watcher: Watcher) -> None:
         """Feed a watcher no more."""
@@ -151,24 +161,23 @@ class Hub:
 
     def resume(self, watchers: Iterable[Watcher]) -> None:
         """Go on feeding watchers whose stream has room again."""
-        self._resuming.extend(watchers)
-        self._resume_some()
+        self._steps.extend((watcher, None) for watcher in watchers)
+        self._take_turn()
 
     def forget(self, stream: WatchStream) -> None:
         self._streams.discard(stream)
 
-    def _shares(self, events: Sequence[Event]) -> dict[Watcher, list[Event]]:
-        shares: dict[Watcher, list[Event]] = {}
-        matching = self._synced.matching
+    def _shares(self, events: Sequence[Event]) -> list[tuple[Group[Watcher], Batch]]:
+        """The events that each range is told, with those who watch it."""
+        found: dict[int, tuple[Group[Watcher], list[Event]]] = {}
+        groups_of = self._synced.groups
         for event in events:
-            for watcher in matching(event.key):
-                if event.revision < watcher.next_revision or event.kind in watcher.excluded:
-                    continue
-                if (share := shares.get(watcher)) is None:
-                    shares[watcher] = [event]
+            for group in groups_of(event.key):
+                if (share := found.get(id(group))) is None:
+                    found[id(group)] = group, [event]
                 else:
-                    share.append(event)
-        return shares
+                    share[1].append(event)
+        return [(group, Batch(share)) for group, share in found.values()]
 
     def _fall_back(self, watcher: Watcher, undelivered: Revision) -> None:
         """SYNCED -> CATCHING_UP; everything below `undelivered` was delivered."""
@@ -190,46 +199,53 @@ class Hub:
                 slow_watchers=self.slow_watcher_count,
             )
 
-    def _resume_some(self) -> None:
-        """Resume waiting watchers for a moment, the rest in later turns of the loop."""
-        deadline = time.perf_counter() + RESUME_SECONDS_MAX
-        while self._resuming:
-            watcher = self._resuming.popleft()
-            if watcher.phase is Phase.CATCHING_UP:
-                self._resume(watcher)
-            if time.perf_counter() >= deadline:
+    def _take_turn(self) -> None:
+        """Go on with watchers that catch up for a moment, the rest in later turns of the loop."""
+        deadline = time.perf_counter() + TURN_SECONDS_MAX
+        room = TURN_BYTES_MAX
+        while self._steps:
+            watcher, piece = self._steps.popleft()
+            if watcher.phase is not Phase.CATCHING_UP:
+                continue
+            room -= self._resume(watcher) if piece is None else self._deliver(watcher, piece)
+            if room <= 0 or time.perf_counter() >= deadline:
                 break
-        if self._resuming and not self._turn_is_due:
+        if not self._steps:
+            self._catch_up.read_more()
+        elif not self._turn_is_due:
             self._turn_is_due = True
             asyncio.get_running_loop().call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
         self._turn_is_due = False
-        self._resume_some()
+        self._take_turn()
 
-    def _resume(self, watcher: Watcher) -> None:
-        """The next step of a watcher that catches up: synced, fed from memory, or a read."""
+    def _resume(self, watcher: Watcher) -> int:
+        """The next step of a watcher that catches up: synced, fed from memory, or a read.
+
+        Returns the bytes it was given.
+        """
         start = watcher.next_revision
         if start > self._revision:
             self._sync(watcher)
         elif start > self._store.compact_revision and self._recent.covers(start):
             # At the compact revision itself history decides: what it leaves out of prev_kv there
             # must not depend on what happens to be in memory.
-            self._feed_from_memory(watcher)
+            return self._feed_from_memory(watcher)
         else:
             self._catch_up.add(watcher)
+        return 0
 
-    def _feed_from_memory(self, watcher: Watcher) -> None:
-        events = [
-            event
-            for event in self._recent.since(watcher.keys, watcher.next_revision)
-            if event.kind not in watcher.excluded
-        ]
-        if events and not watcher.stream.outbox.offer(watcher, events, self._revision):
+    def _feed_from_memory(self, watcher: Watcher) -> int:
+        batch = self._recent.since(watcher.keys, watcher.next_revision)
+        if batch is not None:
+            batch = batch.cut(watcher.next_revision, watcher.excluded)
+        if batch is not None and not watcher.stream.outbox.offer(watcher, batch, self._revision):
             watcher.stream.park(watcher)
-            return
+            return 0
         watcher.next_revision = Revision(self._revision + 1)
         self._sync(watcher)
+        return 0 if batch is None else batch.cost
 
     def _sync(self, watcher: Watcher) -> None:
         watcher.phase = Phase.SYNCED
@@ -237,23 +253,25 @@ class Hub:
         self.slow_watcher_count -= 1
 
     def _feed(self, piece: Slice, group: Sequence[Watcher]) -> None:
-        """Deliver a slice and decide for each watcher how it goes on."""
+        """Take a slice that was read for a group."""
         for watcher in piece.compacted:
             if watcher.phase is Phase.CATCHING_UP:
                 watcher.stream.compacted(watcher, piece.compact_revision)
-        for watcher in group:
-            if watcher.phase is not Phase.CATCHING_UP:
-                continue
-            events = piece.events.get(watcher)
-            if events and not watcher.stream.outbox.offer(watcher, events, piece.revision):
-                watcher.stream.park(watcher)
-                continue
-            watcher.next_revision = max(watcher.next_revision, piece.next_revision)
-            self._resuming.append(watcher)
-        self._resume_some()
+        self._steps.extend((watcher, piece) for watcher in group)
+        self._take_turn()
+
+    def _deliver(self, watcher: Watcher, piece: Slice) -> int:
+        """Give a watcher its part of a slice and decide how it goes on."""
+        batch = piece.batches.get(watcher)
+        if batch is not None and not watcher.stream.outbox.offer(watcher, batch, piece.revision):
+            watcher.stream.park(watcher)
+            return 0
+        watcher.next_revision = max(watcher.next_revision, piece.next_revision)
+        return self._resume(watcher) + (0 if batch is None else batch.cost)
 
     def _read_failed(self, failure: BaseException, group: Sequence[Watcher]) -> None:
         self._logger.error("watch history read failed", error=str(failure), watchers=len(group))
         for watcher in group:
             if watcher.phase is Phase.CATCHING_UP:
                 watcher.stream.fail(failure)
+        self._take_turn()

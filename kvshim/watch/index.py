@@ -1,8 +1,8 @@
 """Which watchers want this key: exact keys in a dict, ranges in sorted blocks.
 
-Watchers of the same range share one entry. Entries are sorted by start and kept in blocks that
-know their highest end, so a lookup skips every block that ends before the key: with the usual
-mostly disjoint prefixes it scans one or two blocks, and memory is linear for any set of ranges.
+Watchers of the same range form a group and share one entry. Entries are sorted by start and kept
+in blocks that know their highest end, so a lookup skips every block that ends before the key: with
+the usual, mostly disjoint prefixes it scans one or two blocks, and memory is linear for any ranges.
 No locks: an index belongs to whoever made it (the hub's to the event loop).
 """
 
@@ -11,13 +11,16 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from kvshim.types import KeyRange
 
 BLOCK_ENTRIES_MAX = 64
 
 T = TypeVar("T")
+
+Group: TypeAlias = dict[T, None]
+"""The members of one range, in the order they came."""
 
 
 class _Entry(NamedTuple):
@@ -48,13 +51,13 @@ class _Block:
 
 
 class KeyIndex(Generic[T]):
-    """A set of (range, member) pairs that answers which members' ranges hold a key."""
+    """A set of (range, member) pairs that answers which groups' ranges hold a key."""
 
     __slots__ = ("_blocks", "_firsts", "_ranges", "_singles", "_size")
 
     def __init__(self) -> None:
-        self._singles: dict[bytes, dict[T, None]] = {}
-        self._ranges: dict[_Entry, dict[T, None]] = {}
+        self._singles: dict[bytes, Group[T]] = {}
+        self._ranges: dict[_Entry, Group[T]] = {}
         self._blocks: list[_Block] = []
         self._firsts: list[_Entry] = []  # the lowest entry of each block
         self._size = 0
@@ -95,11 +98,14 @@ class KeyIndex(Generic[T]):
                 self._delete(entry)
         self._size -= 1
 
-    def matching(self, key: bytes) -> list[T]:
-        """The members whose range holds the key, each once, in no particular order."""
-        found: list[T] = []
+    def groups(self, key: bytes) -> list[Group[T]]:
+        """The members whose range holds the key, by range, in no particular order.
+
+        A group is the index's own: it changes with it and is the same object for every key.
+        """
+        found: list[Group[T]] = []
         if (members := self._singles.get(key)) is not None:
-            found.extend(members)
+            found.append(members)
         ranges = self._ranges
         for block in self._blocks:
             if block.entries[0].start > key:
@@ -111,7 +117,7 @@ class KeyIndex(Generic[T]):
                 if start > key:
                     break
                 if unbounded or end > key:
-                    found.extend(ranges[entry])
+                    found.append(ranges[entry])
         return found
 
     def _insert(self, entry: _Entry) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from kvshim.types import Revision
+from kvshim.watch.batch import Batch
 from kvshim.watch.seams import Event
 from kvshim.watch.watcher import NO_REVISION, Watcher
 
@@ -26,8 +27,8 @@ QUEUE_BYTES_RESUME = QUEUE_BYTES_MAX // 2
 NOTICES_MAX = 64
 """Created and cancelled responses that may wait before the stream's requests do."""
 
-EVENT_OVERHEAD_BYTES = 256
-"""What a queued event costs beyond its own size, so that tiny events are bounded too."""
+PROGRESS_BYTES = 128
+"""What a queued progress response counts."""
 
 MERGED_BYTES_MAX = 1 << 20
 """Waiting deliveries of one watcher leave as one, up to about this size."""
@@ -51,12 +52,11 @@ class Notice:
 
 @dataclass(slots=True)
 class Delivery:
-    """Events for one watcher, whole revisions, and the revision they bring it up to."""
+    """Events for one watcher and the revision they bring it up to."""
 
     watcher: Watcher
-    events: Sequence[Event]
+    batch: Batch
     revision: Revision
-    cost: int
 
 
 Item: TypeAlias = Notice | Delivery
@@ -80,16 +80,15 @@ class Outbox:
     @property
     def pending_events(self) -> int:
         """Events not handed to the sender yet."""
-        return sum(len(item.events) for item in self._items if isinstance(item, Delivery))
+        return sum(len(item.batch) for item in self._items if isinstance(item, Delivery))
 
-    def offer(self, watcher: Watcher, events: Sequence[Event], revision: Revision) -> bool:
+    def offer(self, watcher: Watcher, batch: Batch, revision: Revision) -> bool:
         """Queue events, or refuse them all when the queue is full."""
         if self.bytes >= QUEUE_BYTES_MAX:
             self._refused = True
             return False
-        cost = sum(event.size for event in events) + EVENT_OVERHEAD_BYTES * len(events)
-        self.bytes += cost
-        self._put(Delivery(watcher, events, revision, cost))
+        self.bytes += batch.cost
+        self._put(Delivery(watcher, batch, revision))
         return True
 
     def notify(self, notice: Notice) -> None:
@@ -108,7 +107,7 @@ class Outbox:
                 self._items[-1] = notice
                 return
         if self.bytes < QUEUE_BYTES_MAX:
-            self.bytes += EVENT_OVERHEAD_BYTES
+            self.bytes += PROGRESS_BYTES
             self._put(notice)
 
     async def room(self) -> None:
@@ -126,9 +125,9 @@ class Outbox:
     def sent(self, item: Item) -> None:
         """Account for an item that has left, and let refused watchers try again."""
         if isinstance(item, Delivery):
-            self.bytes -= item.cost
+            self.bytes -= item.batch.cost
         elif item.is_progress:
-            self.bytes -= EVENT_OVERHEAD_BYTES
+            self.bytes -= PROGRESS_BYTES
         else:
             self._notices -= 1
             if self._notices < NOTICES_MAX:
@@ -143,16 +142,14 @@ class Outbox:
 
     def _merge(self, first: Delivery) -> Delivery:
         """A slow client gets fewer, larger responses instead of falling behind further."""
-        events: list[Event] | None = None
-        merged = first
-        while self._items and merged.cost < MERGED_BYTES_MAX:
+        last, cost = first, first.batch.cost
+        merged: list[Event] = []
+        while self._items and cost < MERGED_BYTES_MAX:
             following = self._items[0]
             if not isinstance(following, Delivery) or following.watcher is not first.watcher:
                 break
             self._items.popleft()
-            events = [*first.events] if events is None else events
-            events.extend(following.events)
-            merged = Delivery(
-                first.watcher, events, following.revision, merged.cost + following.cost
-            )
-        return merged
+            merged = merged or [*first.batch.events]
+            merged += following.batch.events
+            last, cost = following, cost + following.batch.cost
+        return Delivery(first.watcher, Batch(merged), last.revision) if merged else first

@@ -84,7 +84,7 @@ class WatchStream:
         """Account for a response that has been written."""
         if isinstance(item, Delivery):
             item.watcher.progress_due = False
-            self._hub.events_total += len(item.events)
+            self._hub.events_total += len(item.batch)
         self.outbox.sent(item)
 
     def compacted(self, watcher: Watcher, compact_revision: Revision) -> None:

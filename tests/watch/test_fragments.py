@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from kvshim.pb.etcd import rpc_pb2
-from kvshim.watch import encode
+from kvshim.watch import batch
 from tests.watch.conftest import Client, Node
 
 
@@ -67,7 +67,7 @@ async def test_who_does_not_ask_gets_a_revision_whole(node: Node) -> None:
 async def test_long_deliveries_end_at_revisions_and_promise_no_more(
     node: Node, monkeypatch: pytest.MonkeyPatch, fragment: bool
 ) -> None:
-    monkeypatch.setattr(encode, "RESPONSE_BYTES_TARGET", 500)
+    monkeypatch.setattr(batch, "RESPONSE_BYTES_TARGET", 500)
     client = node.client()
     await client.created(b"a", b"b", fragment=fragment)
     node.write(*([(b"a%d" % n, b"x" * 200) for n in range(2)] for _ in range(5)))

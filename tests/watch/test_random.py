@@ -17,7 +17,7 @@ import pytest
 
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.types import EventKind, KeyRange, Revision
-from kvshim.watch import catchup, encode, outbox, recent
+from kvshim.watch import batch, catchup, outbox, recent
 from kvshim.watch.seams import Event
 from tests.watch.conftest import Client, Created, Node
 
@@ -234,6 +234,6 @@ async def test_exactly_once_in_order(
     monkeypatch.setattr(outbox, "QUEUE_BYTES_RESUME", rng.choice([0, 500]))
     monkeypatch.setattr(outbox, "MERGED_BYTES_MAX", rng.choice([0, 3000]))
     monkeypatch.setattr(recent, "RECENT_EVENTS_MAX", rng.choice([0, 5, 50]))
-    monkeypatch.setattr(encode, "RESPONSE_BYTES_TARGET", rng.choice([100, 1 << 20]))
+    monkeypatch.setattr(batch, "RESPONSE_BYTES_TARGET", rng.choice([100, 1 << 20]))
     print(f"seed {seed}")
     await Chaos(node, seed).run()
