@@ -11,10 +11,10 @@ A process can also be killed at an operation: that one does not happen, what was
 still there for the next process (the page cache lives on), synced or not, until the power goes.
 
 Directories, kept simple: a new file's name is durable with the file's first sync, before that
-the file may be missing; this first sync also syncs the directory, as SQLite's unix VFS does for
-journals. A deletion is durable at once when SQLite asks for that, else with the next sync of the
-directory; before that the file may come back. Shared memory (`-shm`) belongs to the process and
-never survives.
+the file may be missing. A deletion is durable at once when SQLite asks for that, else with the
+next sync of the directory; before that the file may come back. As SQLite's unix VFS does, the
+first sync of every opened journal or WAL also syncs the directory. Shared memory (`-shm`) belongs
+to the process and never survives.
 
 Single-threaded; no fsync reaches the real disk.
 """
@@ -31,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+
+JOURNALS = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL
 
 _NUMBERS = itertools.count()
 
@@ -226,6 +228,7 @@ class DiskFile(apsw.VFSFile):
     ) -> None:
         self.disk = disk
         self.path = path
+        self.syncs_directory = bool(flags[0] & JOURNALS and flags[0] & apsw.SQLITE_OPEN_CREATE)
         super().__init__("", name, flags)
 
     def xWrite(self, data: Any, offset: int) -> None:
@@ -245,10 +248,10 @@ class DiskFile(apsw.VFSFile):
     def xSync(self, flags: int) -> None:
         if self.disk.tick(f"sync {Path(self.path).name}"):
             raise PowerCut("sync")
-        record = self.disk.record(self.path)
-        if record.synced is None:
+        self.disk.record(self.path).sync()
+        if self.syncs_directory:
             self.disk.unsynced_deletions.clear()
-        record.sync()
+            self.syncs_directory = False
 
     def excepthook(self, *_: Any) -> None:
         """As for `Disk.excepthook`."""
