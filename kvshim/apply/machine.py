@@ -11,11 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from kvshim.apply.dispatch import Applier
 from kvshim.apply.outcome import BatchOutcome
 from kvshim.mvcc.store import Store
 from kvshim.pb.kvshim.command_pb2 import Command
+from kvshim.types import EventKind
 from raft.interface import Entry, Index
 
 BATCH_ENTRIES_MAX = 512
@@ -27,11 +29,20 @@ QUEUE_ENTRIES_MAX = 4096
 STOP_TIMEOUT_SECONDS = 4.0
 
 
+@dataclass(frozen=True, slots=True)
+class BatchTiming:
+    """How long a batch took, and the COMMIT within it, in seconds."""
+
+    entries: int
+    seconds: float
+    commit_seconds: float
+
+
 class ApplyMachine:
     """Implements `raft.interface.StateMachine` on the store.
 
-    `deliver` and `on_fatal` are called on the apply thread; `observe` gets each batch's duration
-    in seconds and its number of entries.
+    `deliver`, `on_fatal` and `observe` are called on the apply thread. The totals count what was
+    applied since the start, and may be read anywhere.
     """
 
     def __init__(
@@ -39,7 +50,7 @@ class ApplyMachine:
         store: Store,
         deliver: Callable[[BatchOutcome], None],
         on_fatal: Callable[[BaseException], None],
-        observe: Callable[[float, int], None],
+        observe: Callable[[BatchTiming], None],
     ) -> None:
         self._store = store
         self._deliver = deliver
@@ -51,6 +62,9 @@ class ApplyMachine:
         self._changed = threading.Condition()
         self._stopping = False
         self._failed = False
+        self.puts_total = 0
+        self.deletions_total = 0
+        self.txns_total = 0
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
 
     def start(self) -> None:
@@ -122,7 +136,13 @@ class ApplyMachine:
                     outcome.answers.append((command.id, applied.response))
                     outcome.events.extend(applied.events)
                     outcome.effects.extend(applied.effects)
+                    self.txns_total += command.HasField("txn")
             batch.set_applied(entries[-1].index, entries[-1].term)
+            committing = time.perf_counter()
+        ended = time.perf_counter()
         outcome.revision = self._store.revision
         self._deliver(outcome)
-        self._observe(time.perf_counter() - started, len(entries))
+        puts = sum(event.kind is EventKind.PUT for event in outcome.events)
+        self.puts_total += puts
+        self.deletions_total += len(outcome.events) - puts
+        self._observe(BatchTiming(len(entries), ended - started, ended - committing))

@@ -23,6 +23,7 @@ from kvshim.config import (
 )
 from kvshim.errors import KvshimError, StorageError
 from kvshim.logs import Event, open_logger
+from kvshim.transport.grpcio_environment import prepare as prepare_grpc
 from kvshim.version import KVSHIM_VERSION
 
 _EVENTS = {
@@ -64,9 +65,8 @@ def _start(config: Config, notices: Sequence[Notice]) -> int:
     )
     for notice in notices:
         log.warn(_EVENTS[notice.kind], name=notice.name, reason=notice.reason)
-    # gRPC's core writes lines of its own form to stderr, even one a failed handshake.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    from kvshim.node.run import run_node  # only now: a mistake in the flags is told at once
+    prepare_grpc(config.client_tls.cipher_suites)
+    from kvshim.node.run import run_node  # only now: it loads grpc, which reads the environment
 
     try:
         return run_node(config, log, lambda: _greet(config))

@@ -23,8 +23,6 @@ def exponential(start: float, factor: float, count: int) -> tuple[float, ...]:
 DISK_SECONDS = exponential(0.001, 2, 14)
 """1 ms to 8.192 s: etcd's layout for everything that waits for a disk."""
 
-HASH_SECONDS = exponential(0.01, 2, 15)
-LEASE_TTL_SECONDS = exponential(1, 2, 24)
 BATCH_SIZES = exponential(1, 2, 13)
 PAUSE_SECONDS = exponential(0.0005, 2, 14)
 """0.5 ms to 4.096 s: pauses of the event loop and of the collector; the goal is 20 ms."""

@@ -38,30 +38,20 @@ class ServerMetrics:
         self.proposals_pending = lazy.gauge(
             "etcd_server_proposals_pending", "Proposals waiting for their result."
         )
-        self.proposals_failed = Counter(
-            "etcd_server_proposals_failed_total",
-            "Proposals that ended without a known result.",
-            registry=registry,
+        self.proposals_failed = lazy.counter(
+            "etcd_server_proposals_failed_total", "Proposals that ended without a known result."
         )
         self.slow_apply = Counter(
             "etcd_server_slow_apply_total",
             "Apply batches slower than the warning threshold.",
             registry=registry,
         )
-        self.slow_read_indexes = Counter(
-            "etcd_server_slow_read_indexes_total",
-            "Read index requests still unanswered after the warning threshold.",
-            registry=registry,
+        self.read_indexes_failed = lazy.counter(
+            "etcd_server_read_indexes_failed_total", "Read index requests that failed."
         )
-        self.read_indexes_failed = Counter(
-            "etcd_server_read_indexes_failed_total",
-            "Read index requests that failed.",
-            registry=registry,
-        )
-        self.lease_expired = Counter(
+        self.lease_expired = lazy.counter(
             "etcd_debugging_server_lease_expired_total",
             "Leases that ran out and were given up for revocation.",
-            registry=registry,
         )
         self.quota_backend_bytes = lazy.gauge(
             "etcd_server_quota_backend_bytes", "Bytes the store may take before NOSPACE is raised."
@@ -113,12 +103,6 @@ class ApplyMetrics:
             "kvshim_apply_batch_duration_seconds",
             "Time to apply and commit one batch.",
             buckets=DISK_SECONDS,
-            registry=registry,
-        )
-        self.log_batch_size = Histogram(
-            "kvshim_log_batch_size",
-            "Log entries made durable by one fsync.",
-            buckets=BATCH_SIZES,
             registry=registry,
         )
 

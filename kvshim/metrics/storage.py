@@ -6,12 +6,10 @@ nobody watching costs nothing and the rooms below import nothing of Prometheus.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Histogram
 
 from kvshim.metrics.instruments import (
     DISK_SECONDS,
-    HASH_SECONDS,
-    LEASE_TTL_SECONDS,
     Callbacks,
 )
 
@@ -74,27 +72,10 @@ class MvccMetrics:
             "Revision up to which compacted rows are already deleted.",
         )
         self.keys = lazy.gauge("etcd_debugging_mvcc_keys_total", "Live keys.")
-        self.hash_seconds = Histogram(
-            "etcd_mvcc_hash_duration_seconds",
-            "Time of one Hash call.",
-            buckets=HASH_SECONDS,
-            registry=registry,
-        )
-        self.hash_rev_seconds = Histogram(
-            "etcd_mvcc_hash_rev_duration_seconds",
-            "Time of one HashKV call.",
-            buckets=HASH_SECONDS,
-            registry=registry,
-        )
-        self.range = Counter(
-            "etcd_mvcc_range_total", "Ranges served by this member.", registry=registry
-        )
-        self.put = Counter("etcd_mvcc_put_total", "Puts applied by this member.", registry=registry)
-        self.delete = Counter(
-            "etcd_mvcc_delete_total", "Range deletions applied by this member.", registry=registry
-        )
-        self.txn = Counter(
-            "etcd_mvcc_txn_total", "Transactions served by this member.", registry=registry
+        self.put = lazy.counter("etcd_mvcc_put_total", "Keys put by this member's apply.")
+        self.delete = lazy.counter("etcd_mvcc_delete_total", "Keys deleted by this member's apply.")
+        self.txn = lazy.counter(
+            "etcd_mvcc_txn_total", "Writing transactions applied by this member."
         )
 
 
@@ -120,20 +101,11 @@ class LeaseMetrics:
     """The lessor."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.granted = Counter(
-            "etcd_debugging_lease_granted_total", "Leases granted.", registry=registry
+        lazy = Callbacks(registry)
+        self.granted = lazy.counter("etcd_debugging_lease_granted_total", "Leases granted.")
+        self.revoked = lazy.counter(
+            "etcd_debugging_lease_revoked_total", "Leases revoked or expired."
         )
-        self.revoked = Counter(
-            "etcd_debugging_lease_revoked_total", "Leases revoked or expired.", registry=registry
-        )
-        self.renewed = Counter(
-            "etcd_debugging_lease_renewed_total",
-            "Renewals that this member did as the leader.",
-            registry=registry,
-        )
-        self.ttl_seconds = Histogram(
-            "etcd_debugging_lease_ttl_total",
-            "TTLs of the leases granted, in seconds.",
-            buckets=LEASE_TTL_SECONDS,
-            registry=registry,
+        self.renewed = lazy.counter(
+            "etcd_debugging_lease_renewed_total", "Renewals that this member did as the leader."
         )

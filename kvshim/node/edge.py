@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvshim.backend.datadir import DataDir
-from kvshim.config import Config, Url
+from kvshim.config import Url
 from kvshim.errors import StartupError
 from kvshim.http.health import HealthPages
 from kvshim.http.pages import Versions, metrics_routes, version_routes
@@ -12,9 +12,8 @@ from kvshim.http.server import HttpServer
 from kvshim.logs import Event
 from kvshim.node.health import NodeHealth
 from kvshim.node.parts import Parts
+from kvshim.transport.client_tls import resolve_client_tls
 from kvshim.transport.grpcio_server import GrpcioOptions, GrpcioServer
-from kvshim.transport.self_signed import ensure_self_signed
-from kvshim.transport.tls import TlsOptions
 from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
 
 
@@ -24,10 +23,12 @@ class Edge:
     def __init__(self, parts: Parts, data_dir: DataDir) -> None:
         self._parts = parts
         config = parts.config
-        tls = _client_tls(config, data_dir)
-        self._grpc = GrpcioServer(
-            parts.methods(), _grpcio_options(config, tls), parts.metrics.calls, parts.logger
-        )
+        urls = (*config.listen_client_urls, *config.listen_metrics_urls)
+        tls = None
+        if any(url.tls for url in urls):
+            tls = resolve_client_tls(config.client_tls, data_dir.path, urls, parts.logger)
+        options = GrpcioOptions.of(config, tls)
+        self._grpc = GrpcioServer(parts.methods(), options, parts.metrics.calls, parts.logger)
         self._http = HttpServer(_router(parts), tls, parts.logger)
         self._started = False
 
@@ -77,41 +78,3 @@ def _router(parts: Parts) -> Router:
         **metrics_routes(parts.metrics),
     }
     return Router(pages, parts.logger)
-
-
-def _client_tls(config: Config, data_dir: DataDir) -> TlsOptions | None:
-    """The client side's TLS options; None when no address needs them."""
-    if not any(url.tls for url in config.listen_client_urls) or not config.client_tls.available:
-        return None
-    tls = config.client_tls
-    cert_file, key_file = tls.cert_file, tls.key_file
-    if cert_file is None or key_file is None:
-        hosts = sorted({url.host for url in config.listen_client_urls if not url.is_unix})
-        directory = data_dir.path / "fixtures" / "client"
-        years = tls.self_signed_validity_years
-        cert_file, key_file = ensure_self_signed(directory, hosts, years)
-    return TlsOptions(
-        cert_file=cert_file,
-        key_file=key_file,
-        trusted_ca_file=tls.trusted_ca_file,
-        client_cert_auth=tls.client_cert_auth,
-        allowed_hostnames=tls.allowed_hostnames,
-        allowed_common_names=tls.allowed_cns,
-        crl_file=tls.crl_file,
-        min_version=tls.min_version,
-        max_version=tls.max_version,
-        cipher_suites=tls.cipher_suites,
-    )
-
-
-def _grpcio_options(config: Config, tls: TlsOptions | None) -> GrpcioOptions:
-    return GrpcioOptions(
-        listen_urls=config.listen_client_urls,
-        tls=tls,
-        request_bytes_max=config.max_request_bytes,
-        concurrent_streams_max=config.max_concurrent_streams,
-        keepalive_min_time_seconds=config.grpc_keepalive_min_time_s,
-        keepalive_interval_seconds=config.grpc_keepalive_interval_s,
-        keepalive_timeout_seconds=config.grpc_keepalive_timeout_s,
-        reuse_port=config.socket_reuse_port,
-    )

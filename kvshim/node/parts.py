@@ -22,7 +22,7 @@ from kvshim.api.maintenance import MaintenanceService
 from kvshim.api.range_stream import RangeStreamService
 from kvshim.api.reflection import ReflectionService
 from kvshim.api.watch import WatchService
-from kvshim.apply.machine import ApplyMachine
+from kvshim.apply.machine import ApplyMachine, BatchTiming
 from kvshim.backend.backend import Backend, BackendOptions
 from kvshim.backend.datadir import DataDir
 from kvshim.config import Config
@@ -158,7 +158,7 @@ def build(
     `on_fatal` may be called on any thread.
     """
     loop = asyncio.get_running_loop()
-    metrics = Metrics()
+    metrics = Metrics(config.metrics)
     storage = Storage.open(data_dir, config)
     store = storage.store
     member_id, cluster_id = _identity(config, storage.log)
@@ -279,14 +279,16 @@ def _tell_slow_fsync(logger: Logger, seconds: float) -> None:
 
 def _observe_batches(
     metrics: Metrics, config: Config, logger: Logger
-) -> Callable[[float, int], None]:
+) -> Callable[[BatchTiming], None]:
     """What the apply thread reports after each batch."""
 
-    def observe(seconds: float, entries: int) -> None:
-        metrics.apply.batch_seconds.observe(seconds)
-        metrics.apply.batch_size.observe(entries)
-        if seconds > config.warning_apply_duration_s:
+    def observe(timing: BatchTiming) -> None:
+        metrics.apply.batch_seconds.observe(timing.seconds)
+        metrics.apply.batch_size.observe(timing.entries)
+        metrics.disk.backend_commit_seconds.observe(timing.commit_seconds)
+        if timing.seconds > config.warning_apply_duration_s:
             metrics.server.slow_apply.inc()
-            logger.warn(Event.SLOW_APPLY, took_seconds=seconds, entries=entries)
+            took = round(timing.seconds, 3)
+            logger.warn(Event.SLOW_APPLY, took_seconds=took, entries=timing.entries)
 
     return observe

@@ -42,6 +42,7 @@ class Reader:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._sequence = 0
         self._stopped = False
+        self.failed_total = 0
 
     async def linearizable(self) -> None:
         """Wait until the store holds every write that was acknowledged before this call."""
@@ -51,8 +52,10 @@ class Reader:
             async with asyncio.timeout(self._timeout_seconds):
                 await self.applied(await self._log.read_index())
         except TimeoutError:
+            self.failed_total += 1
             raise RequestTimedOut from None
         except raft.NoLeader:
+            self.failed_total += 1
             raise NoLeader from None
 
     async def applied(self, index: int) -> None:

@@ -28,6 +28,9 @@ from kvshim.transport.tls import TlsOptions
 GRPC_OVERHEAD_BYTES = 512 * 1024
 """What etcd allows a message to be above `--max-request-bytes` before gRPC itself refuses it."""
 
+PENDING_REQUESTS_MAX = 100_000
+"""Calls that wait to be accepted. By default gRPC core drops some once 1000 wait."""
+
 CANCEL_SECONDS_MAX = 1.0
 """After the grace: for cancelled calls to send their status."""
 
@@ -146,6 +149,8 @@ def channel_arguments(options: GrpcioOptions) -> list[tuple[str, int]]:
         # Requests up to twice the limit get through, to be refused in grpc-go's words.
         ("grpc.max_receive_message_length", 2 * options.message_bytes_max),
         ("grpc.max_send_message_length", -1),
+        ("grpc.server.max_pending_requests", PENDING_REQUESTS_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", PENDING_REQUESTS_MAX),
         ("grpc.max_concurrent_streams", min(options.concurrent_streams_max, INT32_MAX)),
         ("grpc.keepalive_time_ms", _milliseconds(options.keepalive_interval_seconds)),
         ("grpc.keepalive_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),

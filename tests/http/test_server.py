@@ -100,7 +100,7 @@ async def test_metrics_in_prometheus_text():
         status, headers, body = await read_response(reader)
         assert status == 200
         assert headers["content-type"].startswith("text/plain; version=0.0.4")
-        assert b"\netcd_server_proposals_failed_total 0.0\n" in body
+        assert b"\netcd_server_slow_apply_total 0.0\n" in body
         assert b"\nprocess_resident_memory_bytes " in body
         writer.close()
 
