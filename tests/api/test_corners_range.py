@@ -42,6 +42,15 @@ def test_without_order_the_first_limit_plus_one_keys_are_taken_then_sorted(etcd,
     assert (response.count, response.more) == (5, True)
 
 
+@pytest.mark.parametrize("order", [Range.ASCEND, Range.DESCEND])
+def test_up_to_twelve_equal_sort_keys_stay_in_key_order(etcd, prefix, order):
+    names = [prefix + b"%02d" % n for n in range(12)]
+    for name in reversed(names):
+        etcd.put(name, b"same")
+    response = etcd.list_prefix(prefix, sort_target=Range.VALUE, sort_order=order)
+    assert keys(response) == names
+
+
 def test_a_sort_of_equal_keys_loses_none(etcd, prefix):
     names = [prefix + b"%02d" % n for n in range(30)]
     for name in names:
@@ -87,6 +96,8 @@ def test_a_negative_revision_is_the_current_one_except_in_a_txn(etcd, prefix):
 
 
 def test_compacting_at_zero_works_once_on_a_fresh_store(fresh):
+    with refused(COMPACTED):
+        fresh.compact(-1)
     assert fresh.compact(0).header.revision == 1
     with refused(COMPACTED):
         fresh.compact(0)

@@ -101,6 +101,13 @@ def test_a_past_revision_is_streamed_under_the_current_header(etcd, prefix):
     assert whole.header.revision == current
 
 
+def test_a_target_without_an_order_sorts_what_fits_one_chunk(etcd, prefix):
+    for name, value in ((b"a", b"3"), (b"b", b"1"), (b"c", b"2")):
+        etcd.put(prefix + name, value)
+    (chunk,) = stream(etcd, prefix, sort_target=pb.RangeRequest.VALUE)
+    assert values(chunk) == [b"1", b"2", b"3"]
+
+
 def test_the_header_is_complete(etcd, letters):
     header = stream(etcd, letters)[-1].header
     assert header == etcd.list_prefix(letters).header
