@@ -15,6 +15,8 @@ from conformance.servers import Datastore, Kind
 
 PATH = config_maps("default")
 
+PROGRESS_SECONDS = 3
+
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -25,9 +27,13 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def tls_datastore(datastore_kind: Kind, directory: Path) -> Iterator[Datastore]:
-    """A datastore that refuses whoever shows no certificate of its CA."""
+    """A datastore that refuses whoever shows no certificate of its CA.
+
+    kubeadm also asks for progress notifications every few seconds instead of every ten minutes.
+    """
     certs = write_certs(directory / "etcd-certs")
-    with Datastore(datastore_kind, directory / "datastore", tls=certs) as started:
+    flags = [f"--watch-progress-notify-interval={PROGRESS_SECONDS}s"]
+    with Datastore(datastore_kind, directory / "datastore", flags, tls=certs) as started:
         yield started
 
 
@@ -65,6 +71,19 @@ def test_each_sees_at_once_what_the_other_writes(apiservers: list[ApiServer]) ->
                 assert two.get(f"{PATH}/{name}")["metadata"] == stored["metadata"]
             assert watch.wait_for(lambda seen: len(seen) == 50, timeout_seconds=5)
     assert [found.name for found in watch.events] == [f"shared-{n}" for n in range(50)]
+
+
+def test_caches_of_quiet_kinds_keep_up(apiservers: list[ApiServer]) -> None:
+    """Without an event or a reader, only periodic progress tells a cache how fresh it is."""
+    with apiservers[0].client() as client:
+        written = client.create(PATH, config_map("elsewhere"))
+    goal = int(written["metadata"]["resourceVersion"])
+
+    def quiet_cache_at() -> float:
+        metric = "apiserver_watch_cache_resource_version"
+        return apiservers[1].metric_sum(metric, group="storage.k8s.io", resource="csidrivers")
+
+    assert wait_until(lambda: quiet_cache_at() >= goal, 2 * PROGRESS_SECONDS + 2, every=0.25)
 
 
 def test_one_compaction_an_interval_is_done_by_one_of_them(
