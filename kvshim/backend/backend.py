@@ -6,7 +6,6 @@ writing connection belongs to the apply thread; everything else may be called fr
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,9 @@ from kvshim.backend.session import Session, open_reader, open_writer, storage_er
 from kvshim.errors import StartupError, StorageError
 
 __all__ = ["Backend", "BackendOptions", "Sizes"]
+
+SHORT_READERS_MAX: Final = 4
+"""Connections for reads on the event loop: one, unless such reads are nested."""
 
 VACUUM_PAGES: Final = 64
 """Pages given back to the disk in one slice."""
@@ -59,8 +61,7 @@ class Backend:
         self._free_pages = 0
         self._wal_path = path.with_name(path.name + "-wal")
         self._readers = ReaderPool(self._open_reader, options.reader_connections)
-        self._short_lock = threading.Lock()
-        self._short_reader: Session | None = None
+        self._short_readers = ReaderPool(self._open_reader, SHORT_READERS_MAX)
         checkpoint_session = open_writer(path, options.vfs, options.page_cache_bytes)
         self._checkpoint_session = checkpoint_session
         self.checkpointer = Checkpointer(
@@ -95,10 +96,7 @@ class Backend:
         """Stop the checkpointer, copy the WAL, close every connection."""
         self.checkpointer.stop()
         self._readers.close()
-        with self._short_lock:
-            if self._short_reader is not None:
-                self._short_reader.close()
-                self._short_reader = None
+        self._short_readers.close()
         try:
             if self.failure is None:
                 self.checkpointer.truncate()
@@ -111,51 +109,40 @@ class Backend:
     def begin_read(self) -> tuple[Session, int]:
         """A pooled connection inside a transaction, whose snapshot its first statement takes."""
         session = self._readers.take()
-        ticket = self.gate.enter_read()
+        return self._begin(self._readers, session, self.gate.enter_read())
+
+    def end_read(self, session: Session, ticket: int) -> None:
+        """End a transaction that `begin_read` began."""
+        self._end(self._readers, session, ticket)
+
+    def begin_short_read(self) -> tuple[Session, int]:
+        """For reads of microseconds on the event loop: neither readers nor checkpoints delay it."""
+        session = self._short_readers.take()
+        return self._begin(self._short_readers, session, self.gate.enter_short_read())
+
+    def end_short_read(self, session: Session, ticket: int) -> None:
+        """End a transaction that `begin_short_read` began."""
+        self._end(self._short_readers, session, ticket)
+
+    def _begin(self, pool: ReaderPool, session: Session, ticket: int) -> tuple[Session, int]:
         try:
             session.run("BEGIN")
         except BaseException:
             self.gate.leave_read(ticket)
-            self._readers.discard(session)
+            pool.discard(session)
             raise
         return session, ticket
 
-    def end_read(self, session: Session, ticket: int) -> None:
-        """End a transaction that `begin_read` began."""
+    def _end(self, pool: ReaderPool, session: Session, ticket: int) -> None:
         try:
             session.run("COMMIT")
         except BaseException:
-            self._readers.discard(session)
+            pool.discard(session)
             raise
         else:
-            self._readers.give_back(session)
+            pool.give_back(session)
         finally:
             self.gate.leave_read(ticket)
-
-    def begin_short_read(self) -> tuple[Session, int]:
-        """For reads of microseconds on the event loop: waits for neither pool nor checkpoint."""
-        self._short_lock.acquire()
-        try:
-            if self._short_reader is None:
-                self._short_reader = self._open_reader()
-            ticket = self.gate.enter_short_read()
-            try:
-                self._short_reader.run("BEGIN")
-            except BaseException:
-                self.gate.leave_read(ticket)
-                raise
-            return self._short_reader, ticket
-        except BaseException:
-            self._short_lock.release()
-            raise
-
-    def end_short_read(self, session: Session, ticket: int) -> None:
-        """End a transaction that `begin_short_read` began."""
-        try:
-            session.run("COMMIT")
-        finally:
-            self.gate.leave_read(ticket)
-            self._short_lock.release()
 
     def begin_write(self) -> Session:
         """The writing connection in a transaction; waits for a checkpoint that needs a pause."""

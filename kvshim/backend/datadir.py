@@ -20,6 +20,9 @@ LOCK_NAME = "lock"
 RAFT_NAME = "raft.db"
 FIRST_GENERATION = 1
 
+_HARMLESS = {"lost+found"}
+"""What a directory that is a mounted file system of its own holds from the start."""
+
 _OWN_PREFIXES = (LOCK_NAME, RAFT_NAME, "kv-")
 
 
@@ -75,7 +78,7 @@ def _make(path: Path) -> None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    names = {entry.name for entry in path.iterdir()}
+    names = {entry.name for entry in path.iterdir()} - _HARMLESS
     if "member" in names:
         raise StartupError(f"data directory {path} holds etcd's own data: choose another one")
     if names and not any(name.startswith(_OWN_PREFIXES) for name in names):

@@ -16,6 +16,7 @@ class ReaderPool:
         self._free_to_take = threading.BoundedSemaphore(connections_max)
         self._lock = threading.Lock()
         self._idle: list[Session] = []
+        self._closed = False
 
     def take(self) -> Session:
         """A connection; waits while all are in use."""
@@ -32,7 +33,10 @@ class ReaderPool:
     def give_back(self, session: Session) -> None:
         """Return a connection whose transaction has ended."""
         with self._lock:
-            self._idle.append(session)
+            if self._closed:
+                session.close()
+            else:
+                self._idle.append(session)
         self._free_to_take.release()
 
     def discard(self, session: Session) -> None:
@@ -41,8 +45,9 @@ class ReaderPool:
         self._free_to_take.release()
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections: those in use once they come back."""
         with self._lock:
+            self._closed = True
             for session in self._idle:
                 session.close()
             self._idle.clear()

@@ -74,8 +74,11 @@ LIVE_ROWS: Final = Ranged.of(f"SELECT {_COLUMNS} {_LIVE}")
 LIVE_FULL: Final = Ranged.of(f"""SELECT v.create_id, v.id, v.version, v.lease, v.value, v.head,
     v.tail, v.key {_LIVE}""")
 
-LIVE_KEYS: Final = Ranged.of("""SELECT key, create_id, id, version, lease
+# Without values: sorting, filtering and lists of keys do not touch `history`.
+LIVE_BARE: Final = Ranged.of("""SELECT key, create_id, id, version, lease, x''
     FROM kv WHERE :range ORDER BY key LIMIT ?4""")
+
+GET_PAIR: Final = f"SELECT CAST({_PAIR} AS BLOB) FROM history WHERE id = ?1"
 
 LIVE_PAIRS: Final = Ranged.of(f"SELECT v.key, CAST({_PAIR} AS BLOB) {_LIVE}")
 
@@ -114,6 +117,8 @@ GET_PAIR_AT: Final = f"SELECT CAST({_PAIR} AS BLOB) {_GET_AT}"
 GET_ROW_AT: Final = f"SELECT {_COLUMNS} {_GET_AT}"
 
 ROWS_AT: Final = Ranged.of(f"SELECT {_COLUMNS} {_AT}")
+
+BARE_AT: Final = Ranged.of(f"""SELECT v.key, v.create_id, v.id, v.version, v.lease, x'' {_AT}""")
 
 PAIRS_AT: Final = Ranged.of(f"SELECT v.key, CAST({_PAIR} AS BLOB) {_AT}")
 
@@ -198,7 +203,8 @@ SCRUB_LIVE: Final = """SELECT k.key, v.key IS k.key AND v.create_id IS k.create_
         AND length(v.head) + length(v.value) + length(v.tail) IS k.size
     FROM kv k LEFT JOIN history v ON v.id = k.id WHERE k.key > ?1 ORDER BY k.key LIMIT ?2"""
 
-# --- hashing: ?1 last id of the compact revision, ?2 of the one hashed, ?3 of "alive at" ----------
+# --- hashing: ?1 last id of the compact revision, ?2 of the one hashed, ?3 of "alive at", ---------
+# --- ?4 where the last slice ended
 
 ANY_ALIVE: Final = """SELECT EXISTS (SELECT 1 FROM kv WHERE create_id <= ?1)
     OR EXISTS (SELECT 1 FROM ended WHERE create_id <= ?1 AND delete_id > ?1)"""
@@ -206,6 +212,6 @@ ANY_ALIVE: Final = """SELECT EXISTS (SELECT 1 FROM kv WHERE create_id <= ?1)
 # Up to the compact revision only what is still alive at ?3 counts, whether or not the physical
 # compaction has come by yet.
 HASHED_VERSIONS: Final = """SELECT id, key, deleted, head, value, tail FROM history h
-    WHERE id <= ?2 AND (id > ?1 OR (deleted = 0 AND NOT EXISTS (SELECT 1 FROM history n
+    WHERE id > ?4 AND id <= ?2 AND (id > ?1 OR (deleted = 0 AND NOT EXISTS (SELECT 1 FROM history n
         WHERE n.create_id = h.create_id AND n.id > h.id AND n.id <= ?3)))
     ORDER BY id"""

@@ -11,7 +11,8 @@ Reader thread: reads every version once.
 from __future__ import annotations
 
 import struct
-from typing import Any, Final, NamedTuple
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import google_crc32c
 
@@ -21,10 +22,16 @@ from kvshim.mvcc.encoding import encode_tombstone, unframe
 from kvshim.mvcc.view import ReadView
 from kvshim.types import Revision
 
+if TYPE_CHECKING:
+    from kvshim.mvcc.store import Store
+
 _BUCKET: Final = b"key"
 _TOMBSTONE: Final = b"t"
 _PLACE: Final = struct.Struct(">QcQ")
 _BUFFER_BYTES: Final = 1 << 18
+
+STEP_BYTES: Final = 8 << 20
+"""Bytes hashed in one snapshot."""
 
 
 class KeyValueHash(NamedTuple):
@@ -59,26 +66,77 @@ class _Hasher:
         return self._crc
 
 
-def hash_kv(view: ReadView, revision: int) -> KeyValueHash:
-    """Hash the history up to a revision; 0 and less ask for the newest.
+class HashRun:
+    """The hash of a history in steps: each step is a short read, of about `STEP_BYTES`.
 
-    Raises `Compacted` or `FutureRevision`.
+    Versions that the hash is made of do not change any more; only physical compaction could take
+    them, so their revision is pinned while the run lasts, and checked in each snapshot.
     """
-    compact_revision = view.compact_revision
-    if 0 < revision < compact_revision:
-        raise Compacted
-    if revision > view.revision:
-        raise FutureRevision
-    at = Revision(revision) if revision > 0 else view.revision
-    hasher = _Hasher(_BUCKET)
-    _add_versions(hasher, view, compact_revision, at)
-    return KeyValueHash(hasher.digest(), compact_revision, at)
+
+    def __init__(self, view: ReadView, revision: int) -> None:
+        """Raises `Compacted` or `FutureRevision`; 0 and less ask for the newest revision."""
+        compact = view.compact_revision
+        if 0 < revision < compact:
+            raise Compacted
+        if revision > view.revision:
+            raise FutureRevision
+        self.at = Revision(revision) if revision > 0 else view.revision
+        self.compact_revision = compact
+        self.hasher = _Hasher(_BUCKET)
+        self.finished = False
+        alive_at = self.at if view.any_alive(self.at) else compact
+        self._bounds = (last_id(compact), last_id(self.at), last_id(alive_at))
+        self._after_id = 0
+
+    def step(self, view: ReadView) -> None:
+        """Hash some more. Raises `Compacted` if versions are gone that the hash needs."""
+        if not view.is_intact(self.compact_revision):
+            raise Compacted
+        size = 0
+        with closing(view.hashed_versions(self._bounds, self._after_id)) as rows:
+            for row in rows:
+                pieces = _pieces(row)
+                self.hasher.add(*pieces)
+                size += sum(map(len, pieces))
+                if size >= STEP_BYTES:
+                    self._after_id = row[0]
+                    return
+        self.finished = True
+
+    def result(self) -> KeyValueHash:
+        """The hash of a finished run."""
+        return KeyValueHash(self.hasher.digest(), self.compact_revision, self.at)
+
+
+def hash_kv(view: ReadView, revision: int) -> KeyValueHash:
+    """Hash the history up to a revision in one snapshot; see `HashRun` for the errors."""
+    run = HashRun(view, revision)
+    while not run.finished:
+        run.step(view)
+    return run.result()
+
+
+def hash_store(store: Store, revision: int) -> tuple[Revision, KeyValueHash]:
+    """(store's revision, hash) by many short reads, however large the history. Blocks."""
+    with store.read() as view:
+        current = view.revision
+        run = HashRun(view, revision)
+        pin = store.pins.pin(run.compact_revision)
+    try:
+        while not run.finished:
+            with store.read() as view:
+                run.step(view)
+        return current, run.result()
+    finally:
+        store.pins.release(pin)
 
 
 def hash_all(view: ReadView) -> int:
     """Hash everything that all members hold alike: history, leases and alarms."""
-    hasher = _Hasher(_BUCKET)
-    _add_versions(hasher, view, view.compact_revision, view.revision)
+    run = HashRun(view, 0)
+    while not run.finished:
+        run.step(view)
+    hasher = run.hasher
     hasher.add(b"revision", struct.pack(">qq", view.revision, view.compact_revision))
     hasher.add(b"lease")
     for lease in view.leases():
@@ -87,13 +145,6 @@ def hash_all(view: ReadView) -> int:
     for member, kind in view.alarms():
         hasher.add(struct.pack(">Qq", member, kind))
     return hasher.digest()
-
-
-def _add_versions(hasher: _Hasher, view: ReadView, compact: Revision, at: Revision) -> None:
-    alive_at = at if view.any_alive(at) else compact
-    bounds = (last_id(compact), last_id(at), last_id(alive_at))
-    for row in view.hashed_versions(bounds):
-        hasher.add(*_pieces(row))
 
 
 def _pieces(row: tuple[Any, ...]) -> tuple[bytes, ...]:

@@ -137,7 +137,9 @@ def _list_versions(
     target, order, limit = request.sort_target, request.sort_order, request.limit
     in_key_order = order == _Request.NONE or (target == _Request.KEY and order == _Request.ASCEND)
     cut = limit > 0 and in_key_order and not has_bounds(request)
-    versions = view.versions(keys, at, min(limit + 1, I64_MAX) if cut else -1)
+    # Only values to sort by must be there while sorting; the rest is fetched for what is returned.
+    read = view.versions if target == _Request.VALUE else view.bare_versions
+    versions = read(keys, at, min(limit + 1, I64_MAX) if cut else -1)
     count = len(versions)
     if cut and count > limit:
         count = view.count(keys, at)
@@ -148,7 +150,10 @@ def _list_versions(
     more = 0 < limit < len(versions)
     if more:
         del versions[limit:]
-    pairs = [_encode(version, request) for version in versions]
+    if request.keys_only:
+        pairs = [_encode_key(version, target) for version in versions]
+    else:
+        pairs = [view.pair_of(version) for version in versions]
     return RangeResult(view.revision, pairs, count, more, len(pairs))
 
 
@@ -162,16 +167,12 @@ def _within_bounds(version: KeyValue, request: rpc_pb2.RangeRequest) -> bool:
     )
 
 
-def _encode(version: KeyValue, request: rpc_pb2.RangeRequest) -> bytes:
-    value, lease = version.value, int(version.lease)
-    if request.keys_only:
-        value = b""
-        lease = lease if request.sort_target == _Request.VALUE else 0
+def _encode_key(version: KeyValue, target: int) -> bytes:
     return encode_pair(
         version.key,
         version.create_revision,
         version.mod_revision,
         version.version,
-        value,
-        lease,
+        b"",
+        version.lease if target == _Request.VALUE else 0,
     )

@@ -88,9 +88,10 @@ class SlicePlan:
         return self._closing
 
     def length(self, header: bytes) -> int:
-        """Bytes of the whole RangeResponse. Raises `ResponseTooLarge`."""
+        """Bytes of the whole RangeResponse. Raises `ResponseTooLarge`, which ends the plan."""
         length = len(self.opening(header)) + self.pairs_bytes + len(self._closing)
         if length > MESSAGE_BYTES_MAX:
+            self.close()
             raise ResponseTooLarge(length)
         return length
 

@@ -6,7 +6,7 @@ the transaction on the writing side are views too, which also see what they have
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any, Final, NamedTuple
 
@@ -183,6 +183,19 @@ class ReadView:
             key_value(row) for row in self._session.all(*statement.bind(keys, last_id(at), limit))
         ]
 
+    def bare_versions(self, keys: KeyRange, at: Revision, limit: int) -> list[KeyValue]:
+        """Versions in key order, their values left out; -1 takes all."""
+        statement = sql.LIVE_BARE if at >= self.revision else sql.BARE_AT
+        return [
+            key_value(row) for row in self._session.all(*statement.bind(keys, last_id(at), limit))
+        ]
+
+    def pair_of(self, version: KeyValue) -> bytes:
+        """The framed pair of a version that this view has found."""
+        row = self._session.one(sql.GET_PAIR, (first_id(version.mod_revision) | version.sub,))
+        assert row is not None
+        return bytes(row[0])
+
     def size(self, keys: KeyRange, at: Revision, limit: int) -> tuple[int, int]:
         """(bytes of the framed pairs, their number) of up to `limit` keys."""
         statement = sql.LIVE_SIZE if at >= self.revision else sql.SIZE_AT
@@ -251,13 +264,15 @@ class ReadView:
         row = self._session.one(sql.ANY_ALIVE, (last_id(at),))
         return row is not None and bool(row[0])
 
-    def hashed_versions(self, bounds: tuple[int, int, int]) -> Iterator[tuple[Any, ...]]:
+    def hashed_versions(
+        self, bounds: tuple[int, int, int], after_id: int
+    ) -> Generator[tuple[Any, ...], None, None]:
         """(id, key, deleted, head, value, tail) of the versions that a hash is made of, in order.
 
         `bounds` are the last ids of the compact revision, of the revision hashed, and of the one at
         which a version up to the compact revision must be alive.
         """
-        return self._session.iterate(sql.HASHED_VERSIONS, bounds)
+        return self._session.iterate(sql.HASHED_VERSIONS, (*bounds, after_id))
 
     def rows(self, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """The rows of one of the backend's statements, for rooms that look below keys."""

@@ -39,6 +39,11 @@ def test_a_killed_process_leaves_no_lock_behind(tmp_path: Path) -> None:
     DataDir.open(tmp_path / "data").close()
 
 
+def test_a_file_system_of_its_own_is_no_foreign_directory(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    DataDir.open(tmp_path).close()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [("member", "etcd's own data"), ("holiday.jpg", "files that are not kvshim's")],

@@ -201,10 +201,14 @@ def test_leases_alarms_and_meta_are_stored_with_their_batch(driver: Driver) -> N
 
 def test_one_read_is_one_snapshot(driver: Driver) -> None:
     driver.put(b"a", b"1")
-    with driver.store.read() as view, driver.store.read_short() as short:
+    with (
+        driver.store.read() as view,
+        driver.store.read_short() as short,
+        driver.store.read_short() as nested,
+    ):
         driver.put(b"a", b"2")
         driver.compact(3)
-        for snapshot in (view, short):
+        for snapshot in (view, short, nested):
             assert (snapshot.revision, snapshot.compact_revision) == (2, -1)
             assert snapshot.get(b"a").value == b"1"
             answer = execute_range(snapshot, Request(key=b"a", range_end=b"b")).message()

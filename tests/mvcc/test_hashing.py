@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from kvshim.errors import RequestError
-from kvshim.mvcc.hashing import hash_all, hash_kv
+from kvshim.errors import Compacted, RequestError
+from kvshim.mvcc import hashing
+from kvshim.mvcc.hashing import hash_all, hash_kv, hash_store
 from kvshim.mvcc.records import LeaseRecord
+from kvshim.mvcc.view import ReadView
 from kvshim.types import LeaseID
 from tests.mvcc.conftest import Driver
 
@@ -47,6 +49,51 @@ def test_the_value_is_that_of_etcd(driver: Driver, upkeep: str) -> None:
                 assert answer(driver, revision) == expected, line
                 hashes += 1
     assert hashes > 100
+
+
+def test_hashing_in_steps_gives_the_same_value_whatever_is_written_meanwhile(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        driver.put(b"key%02d" % (number % 40), b"v" * number)
+    driver.delete(b"key10", b"key20")
+    driver.compact(100)
+    with driver.store.read() as view:
+        expected = hash_kv(view, 250)
+    monkeypatch.setattr(hashing, "STEP_BYTES", 2000)
+    steps: list[int] = []
+    step = hashing.HashRun.step
+
+    def disturbed(run: hashing.HashRun, view: ReadView) -> None:
+        step(run, view)
+        steps.append(1)
+        driver.put(b"key%02d" % (len(steps) % 40), b"new")
+        if len(steps) == 3:
+            driver.compact(driver.model.revision)
+        driver.upkeep()
+
+    monkeypatch.setattr(hashing.HashRun, "step", disturbed)
+    current, result = hash_store(driver.store, 250)
+    assert result == expected
+    assert current == 302
+    assert len(steps) > 10
+    driver.upkeep()
+    assert driver.store.physically_compacted == driver.model.compact_revision
+
+
+def test_a_hash_whose_versions_are_gone_is_given_up(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(100):
+        driver.put(b"key%02d" % (number % 10), b"v" * 100)
+    monkeypatch.setattr(hashing, "STEP_BYTES", 1000)
+    with driver.store.read() as view:
+        run = hashing.HashRun(view, 50)
+        run.step(view)
+    driver.compact(driver.model.revision)
+    driver.upkeep()
+    with driver.store.read() as view, pytest.raises(Compacted):
+        run.step(view)
 
 
 def test_a_compacted_and_a_future_revision_are_refused(driver: Driver) -> None:
