@@ -147,4 +147,6 @@ class _Run:
 def _sentence(error: BaseException) -> KvshimError:
     if isinstance(error, KvshimError):
         return error
+    if isinstance(error, LogError):
+        return StorageError(str(error))
     return StorageError(f"the node cannot go on: {error!r}")

@@ -64,10 +64,12 @@ def encode(reply: Message | bytes) -> bytes:
 class GrpcioCall:
     """What a handler may know of its call."""
 
-    __slots__ = ("_metadata", "context", "is_dead")
+    __slots__ = ("_metadata", "_peer", "context", "is_dead")
 
     def __init__(self, context: ServicerContext) -> None:
         self.context = context
+        # Asked for now: grpc crashes the process when asked after the call has ended.
+        self._peer = context.peer()
         self.is_dead = False
         """Set when grpc has told us, by a failed operation, that nobody is at the other end."""
         self._metadata: Mapping[str, str] | None = None
@@ -81,7 +83,7 @@ class GrpcioCall:
     @property
     def peer(self) -> str:
         """`host:port` or the path of a Unix socket, without grpc's scheme and escapes."""
-        _scheme, _, address = unquote(self.context.peer()).partition(":")
+        _scheme, _, address = unquote(self._peer).partition(":")
         return address
 
     def deadline_seconds(self) -> float | None:
