@@ -26,6 +26,7 @@ from kvshim.types import Revision
 from kvshim.watch.batch import Batch
 from kvshim.watch.catchup import CatchUp, Slice
 from kvshim.watch.index import Group, KeyIndex
+from kvshim.watch.outbox import EventCounts
 from kvshim.watch.recent import RecentEvents
 from kvshim.watch.seams import Event, HistoryStore
 from kvshim.watch.stream import WatchStream
@@ -61,10 +62,11 @@ class Hub:
         self._steps: deque[tuple[Watcher, Slice | None]] = deque()
         self._turn_is_due = False
         self._streams: set[WatchStream] = set()
+        self._awaiting_progress: set[WatchStream] = set()
         self._closed = False
         self._told_behind_at = -math.inf
         self.slow_watcher_count = 0
-        self.events_total = 0
+        self.event_counts = EventCounts()
 
     @property
     def revision(self) -> Revision:
@@ -86,7 +88,11 @@ class Hub:
 
     @property
     def pending_events(self) -> int:
-        return sum(stream.outbox.pending_events for stream in self._streams)
+        return self.event_counts.pending
+
+    @property
+    def events_total(self) -> int:
+        return self.event_counts.sent
 
     def publish(self, revision: Revision, events: Sequence[Event]) -> None:
         """Hand out the events of a committed batch, in revision order; `revision` is the
@@ -108,6 +114,10 @@ class Hub:
                     self._fall_back(watcher, Revision(before + 1))
                     watcher.stream.park(watcher)
                     self._tell_behind(watcher)
+        if self._awaiting_progress:
+            awaiting, self._awaiting_progress = self._awaiting_progress, set()
+            for stream in awaiting:
+                stream.request_progress()
 
     def restored(self) -> None:
         """The store was replaced by a snapshot: every synced watcher reads on from where it is."""
@@ -166,6 +176,11 @@ class Hub:
 
     def forget(self, stream: WatchStream) -> None:
         self._streams.discard(stream)
+        self._awaiting_progress.discard(stream)
+
+    def defer_progress(self, stream: WatchStream) -> None:
+        """Ask a stream for its progress again after the next publish."""
+        self._awaiting_progress.add(stream)
 
     def _shares(self, events: Sequence[Event]) -> list[tuple[Group[Watcher], Batch]]:
         """The events that each range is told, with those who watch it."""

@@ -62,13 +62,33 @@ class Delivery:
 Item: TypeAlias = Notice | Delivery
 
 
+@dataclass(slots=True)
+class EventCounts:
+    """Of all streams together, for metrics: plain numbers, readable from any thread."""
+
+    pending: int = 0
+    """Queued, and not handed to a sender yet."""
+
+    sent: int = 0
+
+
 class Outbox:
     """First in, first out. `on_room` is called when refused watchers may try again."""
 
-    __slots__ = ("_items", "_notices", "_on_room", "_refused", "_room", "_wakeup", "bytes")
+    __slots__ = (
+        "_counts",
+        "_items",
+        "_notices",
+        "_on_room",
+        "_refused",
+        "_room",
+        "_wakeup",
+        "bytes",
+    )
 
-    def __init__(self, on_room: Callable[[], None]) -> None:
+    def __init__(self, on_room: Callable[[], None], counts: EventCounts) -> None:
         self._items: deque[Item] = deque()
+        self._counts = counts
         self._notices = 0
         self._on_room = on_room
         self._refused = False
@@ -77,17 +97,13 @@ class Outbox:
         self._room.set()
         self.bytes = 0
 
-    @property
-    def pending_events(self) -> int:
-        """Events not handed to the sender yet."""
-        return sum(len(item.batch) for item in self._items if isinstance(item, Delivery))
-
     def offer(self, watcher: Watcher, batch: Batch, revision: Revision) -> bool:
         """Queue events, or refuse them all when the queue is full."""
         if self.bytes >= QUEUE_BYTES_MAX:
             self._refused = True
             return False
         self.bytes += batch.cost
+        self._counts.pending += len(batch)
         self._put(Delivery(watcher, batch, revision))
         return True
 
@@ -120,12 +136,16 @@ class Outbox:
             self._wakeup.clear()
             await self._wakeup.wait()
         item = self._items.popleft()
-        return self._merge(item) if isinstance(item, Delivery) else item
+        if isinstance(item, Delivery):
+            item = self._merge(item)
+            self._counts.pending -= len(item.batch)
+        return item
 
     def sent(self, item: Item) -> None:
         """Account for an item that has left, and let refused watchers try again."""
         if isinstance(item, Delivery):
             self.bytes -= item.batch.cost
+            self._counts.sent += len(item.batch)
         elif item.is_progress:
             self.bytes -= PROGRESS_BYTES
         else:
@@ -135,6 +155,13 @@ class Outbox:
         if self._refused and self.bytes <= QUEUE_BYTES_RESUME:
             self._refused = False
             self._on_room()
+
+    def close(self) -> None:
+        """Drop what is queued."""
+        for item in self._items:
+            if isinstance(item, Delivery):
+                self._counts.pending -= len(item.batch)
+        self._items.clear()
 
     def _put(self, item: Item) -> None:
         self._items.append(item)

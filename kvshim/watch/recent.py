@@ -18,7 +18,7 @@ from kvshim.watch.seams import Event
 
 RECENT_EVENTS_MAX = 4096
 RECENT_BYTES_MAX = 8 << 20
-ANSWERS_MAX = 64
+ANSWERS_MAX = 4
 
 
 class RecentEvents:

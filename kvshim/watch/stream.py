@@ -42,7 +42,7 @@ class WatchStream:
         self._key_bytes = 0
         self._interval = progress_interval
         self._timer = self._loop.call_later(progress_interval, self._tick)
-        self.outbox = Outbox(self._unpark)
+        self.outbox = Outbox(self._unpark, hub.event_counts)
         self.failure: asyncio.Future[None] = self._loop.create_future()
         """Never succeeds; its exception is the reason why the stream ends."""
 
@@ -75,16 +75,24 @@ class WatchStream:
 
     def request_progress(self) -> None:
         """Tell how far all watchers are, or stay silent when one of them is behind, starts in
-        the future or was cancelled by compaction, or when there is none."""
+        the future or was cancelled by compaction, or when there is none.
+
+        A watcher that has read events from the store which are not published yet must not be told
+        an older revision afterwards: then the answer waits for the hub, a moment.
+        """
         revision = self._hub.revision
-        if self._watchers and all(_is_told(each, revision) for each in self._watchers.values()):
+        watchers = self._watchers.values()
+        if not watchers or not all(_is_told(watcher, revision) for watcher in watchers):
+            return
+        if any(watcher.next_revision > revision + 1 for watcher in watchers):
+            self._hub.defer_progress(self)
+        else:
             self.outbox.progress(Notice(INVALID_WATCH_ID, revision))
 
     def sent(self, item: Item) -> None:
         """Account for a response that has been written."""
         if isinstance(item, Delivery):
             item.watcher.progress_due = False
-            self._hub.events_total += len(item.batch)
         self.outbox.sent(item)
 
     def compacted(self, watcher: Watcher, compact_revision: Revision) -> None:
@@ -113,6 +121,7 @@ class WatchStream:
             self._detach(watcher)
         self._watchers.clear()
         self._notified.clear()
+        self.outbox.close()
         self._hub.forget(self)
 
     def _refusal(self, spec: WatchSpec) -> str | None:
@@ -146,7 +155,8 @@ class WatchStream:
         """Periodic progress, for each watcher that had no event since the last time."""
         revision = self._hub.revision
         for watcher in self._notified.values():
-            if watcher.progress_due and _is_told(watcher, revision):
+            is_ahead = watcher.next_revision > revision + 1
+            if watcher.progress_due and not is_ahead and _is_told(watcher, revision):
                 self.outbox.progress(Notice(watcher.id, revision))
             watcher.progress_due = True
         self._timer = self._loop.call_later(self._interval, self._tick)

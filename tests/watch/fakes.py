@@ -93,8 +93,8 @@ class FakeStore:
     """Commits transactions of (key, value or None to delete); reads wait while `gate` is shut."""
 
     def __init__(self) -> None:
-        self.revision = Revision(1)
-        self.compact_revision = Revision(0)
+        self.last = Revision(1)
+        self.compacted = Revision(0)
         self.events: list[FakeEvent] = []
         self.reads = 0
         self.failure: Exception | None = None
@@ -103,19 +103,27 @@ class FakeStore:
         self._lock = threading.Lock()
         self._live: dict[bytes, FakeEvent] = {}
 
+    @property
+    def revision(self) -> Revision:
+        return self.last
+
+    @property
+    def compact_revision(self) -> Revision:
+        return self.compacted
+
     def commit(self, *transactions: Sequence[tuple[bytes, bytes | None]]) -> Sequence[Event]:
         """Each transaction is one revision; returns the events of all."""
         with self._lock:
             made: list[FakeEvent] = []
             for transaction in transactions:
-                revision = Revision(self.revision + 1)
+                revision = Revision(self.last + 1)
                 made += [self._change(revision, key, value) for key, value in transaction]
-                self.revision = revision
+                self.last = revision
             self.events += made
             return made
 
     def compact(self, revision: int) -> None:
-        self.compact_revision = Revision(revision)
+        self.compacted = Revision(revision)
 
     def close(self) -> None:
         """Nothing to give back; a real store has files."""
@@ -127,7 +135,7 @@ class FakeStore:
             self.reads += 1
             if self.failure is not None:
                 raise self.failure
-            view = FakeView(self.revision, self.compact_revision, self.events[:])
+            view = FakeView(self.last, self.compacted, self.events[:])
         yield view
 
     def _change(self, revision: Revision, key: bytes, value: bytes | None) -> FakeEvent:
@@ -160,6 +168,14 @@ class RealStore(FakeStore):
         self._backend = Backend.open(directory / "kv-1.db")
         self._store = Store(self._backend)
 
+    @property
+    def revision(self) -> Revision:
+        return self._store.revision
+
+    @property
+    def compact_revision(self) -> Revision:
+        return self._store.compact_revision
+
     def commit(self, *transactions: Sequence[tuple[bytes, bytes | None]]) -> Sequence[Event]:
         expected = super().commit(*transactions)
         made: list[Event] = []
@@ -173,7 +189,7 @@ class RealStore(FakeStore):
                         txn.put(key, value, NO_LEASE)
                 made += txn.finish()
         assert [e.encoded(True) for e in made] == [e.encoded(True) for e in expected]
-        assert self._store.revision == self.revision
+        assert self._store.revision == self.last
         return made
 
     def compact(self, revision: int) -> None:

@@ -151,3 +151,8 @@ async def test_counts_for_metrics(node: Node) -> None:
     await client.silent(0)
     assert node.hub.pending_events == 0
     assert node.hub.events_total == 3
+    client.call.window.clear()
+    node.put(b"a")
+    node.put(b"b")
+    await client.gone()
+    assert node.hub.pending_events == 0

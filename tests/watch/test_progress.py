@@ -36,6 +36,22 @@ async def test_it_queues_behind_events(node: Node) -> None:
     assert revisions == [2, 3, 3]
 
 
+async def test_it_never_tells_less_than_what_was_read_before_its_publish(node: Node) -> None:
+    """Caught up from a commit that the hub is yet to publish: the answer waits for it."""
+    node.put(b"a")
+    node.forget_recent()
+    unpublished = node.store.commit([(b"a", b"2")])
+    client = node.client()
+    await client.created(b"a", start_revision=1)
+    assert (await client.next()).events[-1].kv.mod_revision == 3
+    client.progress()
+    await client.silent()
+    node.hub.publish(node.store.revision, unpublished)
+    response = await client.next()
+    assert (response.watch_id, response.header.revision) == (-1, 3)
+    await client.silent()
+
+
 async def test_no_watcher_no_answer(node: Node) -> None:
     client = node.client()
     client.progress()
