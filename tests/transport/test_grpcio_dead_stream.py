@@ -20,6 +20,9 @@ from kvshim.transport.inflight import InFlight
 class DeadContext:
     """A servicer context at whose other end nobody is any more."""
 
+    def peer(self):
+        return "ipv4:127.0.0.1:1"
+
     async def read(self) -> Any:
         raise grpc.aio.UsageError("RPC already finished.")
 
