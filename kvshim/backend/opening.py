@@ -44,9 +44,11 @@ def _is_unfinished(path: Path, options: BackendOptions) -> bool:
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise StartupError(f"{path} is not a kvshim store: it was left as it is")
-    session = open_connection(
-        path, apsw.SQLITE_OPEN_READONLY, options.vfs, options.page_cache_bytes
-    )
+    # Making the file was cut off within its one transaction: SQLite must be able to undo that. From
+    # then on there is only a WAL, never a journal.
+    cut_off = path.with_name(path.name + "-journal").exists()
+    flags = apsw.SQLITE_OPEN_READWRITE if cut_off else apsw.SQLITE_OPEN_READONLY
+    session = open_connection(path, flags, options.vfs, options.page_cache_bytes)
     try:
         return _examine(path, session.db)
     finally:
