@@ -50,7 +50,6 @@ class Chaos:
         self.watched: list[dict[int, Watched]] = [{}, {}, {}]
         self.all: list[Watched] = []
         self.next_id = 1
-        self.newest = [0, 0, 0]
 
     async def run(self) -> None:
         actions = [
@@ -154,9 +153,10 @@ class Chaos:
     def check(self, at: int, response: rpc_pb2.WatchResponse) -> None:
         revision = response.header.revision
         if response.watch_id == -1:
-            assert revision >= self.newest[at], "progress told less than events before it"
             for watched in self.watched[at].values():
                 live = watched.created and not watched.cancelled
+                newest = watched.got[-1][0] if live and watched.got else 0
+                assert revision >= newest, "progress told less than the events before it"
                 if live and watched.start <= revision:
                     watched.promised = max(watched.promised, revision)
                     self.check_complete(watched, watched.promised)
@@ -173,7 +173,6 @@ class Chaos:
         assert not watched.cancelled, "an event after the end"
         for event in response.events:
             watched.got.append((event.kv.mod_revision, event.kv.key, event.kv.value))
-        self.newest[at] = max(self.newest[at], watched.got[-1][0])
         if not response.fragment:
             self.check_complete(watched, watched.got[-1][0])
 
