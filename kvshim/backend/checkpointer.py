@@ -69,6 +69,8 @@ class Checkpointer:
         self.checkpoints_total = 0
         self.restarts_total = 0
         self.on_wal_pinned: Callable[[float, int], None] | None = None
+        self.on_wal_released: Callable[[float], None] | None = None
+        self.on_checkpoint: Callable[[float], None] | None = None
         self.on_tick: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -98,11 +100,14 @@ class Checkpointer:
     def run_once(self) -> None:
         """Copy what can be copied; reset the WAL if it is too long. Raises `StorageError`."""
         with self._lock:
+            began = time.perf_counter()
             try:
                 self._unfinished = not self._copy()
                 self._behind = self._behind or self._unfinished
             except apsw.Error as error:
                 raise storage_error(error) from error
+            if self.on_checkpoint is not None:
+                self.on_checkpoint(time.perf_counter() - began)
 
     def truncate(self) -> bool:
         """Copy everything and empty the WAL, at start and end; False if others are in the way."""
@@ -177,6 +182,8 @@ class Checkpointer:
 
     def _free(self) -> None:
         """Nobody holds the WAL back."""
+        if self._pinned_since is not None and self.on_wal_released is not None:
+            self.on_wal_released(self.pinned_seconds())
         self._stuck_at = -1
         self._pinned_since = None
         self._not_before = 0.0

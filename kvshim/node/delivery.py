@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from kvshim.apply.outcome import AlarmChanged, BatchOutcome
-from kvshim.logs import Event, Logger
-from kvshim.pb.etcd import rpc_pb2
+from kvshim.apply.outcome import BatchOutcome
+from kvshim.node.reports import Reports
 from kvshim.server.alarms import Alarms
 from kvshim.server.lessor import Lessor
+from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
+from kvshim.types import Revision
 from kvshim.watch.hub import Hub
 
 
@@ -31,11 +32,17 @@ class Delivery:
     quota: Quota
     proposer: Proposer
     reader: Reader
-    logger: Logger
+    physical: PhysicalCompaction
+    reports: Reports
 
     def post(self, outcome: BatchOutcome) -> None:
         """Hand a batch over; any thread."""
         self.loop.call_soon_threadsafe(self.take, outcome)
+
+    def post_compacted(self, revision: Revision) -> None:
+        """The rows of a compaction are gone; apply thread."""
+        self.reports.compacted(revision)
+        self.loop.call_soon_threadsafe(self.physical.observe, revision)
 
     def take(self, outcome: BatchOutcome) -> None:
         """Tell everyone, on the loop."""
@@ -43,12 +50,7 @@ class Delivery:
         if outcome.effects:
             self.lessor.observe(outcome.effects)
             for change in self.alarms.observe(outcome.effects):
-                self._tell(change)
+                self.reports.alarm_changed(change)
             self.quota.observe(self.alarms.own_nospace)
         self.proposer.settle(outcome.answers)
         self.reader.advance(outcome.applied_index)
-
-    def _tell(self, change: AlarmChanged) -> None:
-        alarm = rpc_pb2.AlarmType.DESCRIPTOR.values_by_number[change.alarm].name
-        event = Event.ALARM_RAISED if change.raised else Event.ALARM_CLEARED
-        self.logger.warn(event, alarm=alarm, member_id=f"{change.member:x}")

@@ -16,16 +16,16 @@ class NodeHealth:
 
     async def linearizable_read(self) -> None:
         """Read at the log's read index; raises what a client would get."""
-        await self._parts.reader.linearizable()
+        await self._parts.delivery.reader.linearizable()
         await self.serializable_read()
 
     async def serializable_read(self) -> None:
         """Read what this member has."""
-        self._parts.reader.read_here(lambda view: view.get(PROBE_KEY))
+        self._parts.delivery.reader.read_here(lambda view: view.get(PROBE_KEY))
 
     def alarms(self) -> list[int]:
         """Types of the standing alarms."""
-        return [alarm for _, alarm in self._parts.alarms.standing]
+        return [alarm for _, alarm in self._parts.delivery.alarms.standing]
 
     def has_leader(self) -> bool:
         """True while a leader is known."""

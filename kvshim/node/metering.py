@@ -23,10 +23,10 @@ def _wire_server(parts: Parts) -> None:
     server.leader_changes_seen.read_from(lambda: 1.0)
     server.proposals_committed.read_from(lambda: log.status().commit_index)
     server.proposals_applied.read_from(lambda: store.applied_index)
-    server.proposals_pending.read_from(lambda: parts.proposer.pending)
-    server.proposals_failed.read_from(lambda: parts.proposer.failed_total)
-    server.read_indexes_failed.read_from(lambda: parts.reader.failed_total)
-    server.quota_backend_bytes.read_from(lambda: parts.quota.limit_bytes)
+    server.proposals_pending.read_from(lambda: parts.delivery.proposer.pending)
+    server.proposals_failed.read_from(lambda: parts.delivery.proposer.failed_total)
+    server.read_indexes_failed.read_from(lambda: parts.delivery.reader.failed_total)
+    server.quota_backend_bytes.read_from(lambda: parts.delivery.quota.limit_bytes)
     server.identify(ETCD_VERSION, log.status().member_id)
     server.set_cluster_version(CLUSTER_VERSION)
 
@@ -55,13 +55,13 @@ def _count_keys(store: Store) -> int:
 
 
 def _wire_watch_and_leases(parts: Parts) -> None:
-    hub, watch = parts.hub, parts.metrics.watch
+    hub, watch = parts.delivery.hub, parts.metrics.watch
     watch.watchers.read_from(lambda: hub.watcher_count)
     watch.slow_watchers.read_from(lambda: hub.slow_watcher_count)
     watch.streams.read_from(lambda: hub.stream_count)
     watch.events.read_from(lambda: hub.events_total)
     watch.pending_events.read_from(lambda: hub.pending_events)
-    lessor, lease = parts.lessor, parts.metrics.lease
+    lessor, lease = parts.delivery.lessor, parts.metrics.lease
     lease.granted.read_from(lambda: lessor.granted_total)
     lease.revoked.read_from(lambda: lessor.revoked_total)
     lease.renewed.read_from(lambda: lessor.renewed_total)

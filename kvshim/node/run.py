@@ -80,7 +80,7 @@ class _Run:
         self._logger.info(
             Event.LEADER_CHANGED, leader=f"{status.leader_id:x}", term=int(status.term)
         )
-        await parts.reader.applied(status.commit_index)
+        await parts.delivery.reader.applied(status.commit_index)
 
     async def _serve(self, parts: Parts, edge: Edge) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -115,7 +115,7 @@ class _Run:
                 self._failure = self._failure or error
 
     def _jobs(self, parts: Parts) -> list[Job]:
-        jobs: list[Job] = [parts.lessor.run(), parts.quota.run()]
+        jobs: list[Job] = [parts.delivery.lessor.run(), parts.delivery.quota.run()]
         wanted = self._config.auto_compaction
         if wanted is not None and wanted.mode is CompactionMode.PERIODIC:
             jobs.append(parts.compactor.run_periodic(wanted.period_s))
@@ -126,10 +126,10 @@ class _Run:
     async def _close(self, parts: Parts, edge: Edge) -> None:
         self._logger.info(Event.STOPPING)
         failed = self._failure is not None
-        parts.hub.close()
+        parts.delivery.hub.close()
         await edge.stop(0.0 if failed else DRAIN_SECONDS)
-        parts.proposer.stop()
-        parts.reader.stop()
+        parts.delivery.proposer.stop()
+        parts.delivery.reader.stop()
         await parts.log.stop()
         await asyncio.to_thread(parts.machine.stop)
         parts.readers.shutdown(wait=True, cancel_futures=True)

@@ -35,7 +35,7 @@ class Alarms:
         """True while this member's NOSPACE alarm stands."""
         return (self._member_id, rpc_pb2.NOSPACE) in self._standing
 
-    async def change_own_nospace(self, proposer: Proposer, *, raised: bool) -> None:
+    async def change_own_nospace(self, proposer: Proposer, raised: bool) -> None:  # noqa: FBT001
         """Raise or clear this member's NOSPACE alarm, on every member."""
         action = rpc_pb2.AlarmRequest.ACTIVATE if raised else rpc_pb2.AlarmRequest.DEACTIVATE
         request = rpc_pb2.AlarmRequest(

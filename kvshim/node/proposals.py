@@ -1,0 +1,36 @@
+"""The commands that a node proposes by itself, as the rooms that decide on them call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kvshim.errors import Compacted, RequestError
+from kvshim.pb.etcd import rpc_pb2
+from kvshim.pb.kvshim.command_pb2 import Command
+from kvshim.server.proposer import Proposer
+from kvshim.types import LeaseID, Revision
+
+
+@dataclass(frozen=True, slots=True)
+class OwnProposals:
+    """Each returns when its command is applied, or raises its `RequestError`. Event loop."""
+
+    proposer: Proposer
+    on_compaction_failed: Callable[[Revision, str], None]
+
+    async def revoke(self, lease: LeaseID) -> None:
+        """End a lease that has run out."""
+        request = rpc_pb2.LeaseRevokeRequest(ID=lease)
+        await self.proposer.propose(Command(lease_revoke=request), rpc_pb2.LeaseRevokeResponse)
+
+    async def compact(self, revision: Revision) -> None:
+        """Compact as `--auto-compaction-retention` asks."""
+        request = rpc_pb2.CompactionRequest(revision=revision)
+        try:
+            await self.proposer.propose(Command(compaction=request), rpc_pb2.CompactionResponse)
+        except Compacted:
+            raise
+        except RequestError as refusal:
+            self.on_compaction_failed(revision, refusal.message)
+            raise

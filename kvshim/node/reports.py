@@ -1,0 +1,72 @@
+"""What the rooms below report as they work, turned into named log lines and metrics.
+
+Each method is somebody's callback and says whose thread it runs on; all are quick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvshim.apply.machine import BatchTiming
+from kvshim.apply.outcome import AlarmChanged
+from kvshim.logs import Event, Logger
+from kvshim.metrics.registry import Metrics
+from kvshim.pb.etcd import rpc_pb2
+from kvshim.types import Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """`slow_apply_seconds` is `--warning-apply-duration`."""
+
+    logger: Logger
+    metrics: Metrics
+    slow_apply_seconds: float
+
+    def fsynced(self, seconds: float) -> None:
+        """The log thread made a batch durable."""
+        self.metrics.disk.wal_fsync_seconds.observe(seconds)
+
+    def slow_fsync(self, seconds: float) -> None:
+        """The log thread waited long for the disk."""
+        self.logger.warn(Event.SLOW_FSYNC, took_seconds=round(seconds, 3))
+
+    def applied(self, timing: BatchTiming) -> None:
+        """The apply thread committed a batch."""
+        self.metrics.apply.batch_seconds.observe(timing.seconds)
+        self.metrics.apply.batch_size.observe(timing.entries)
+        self.metrics.disk.backend_commit_seconds.observe(timing.commit_seconds)
+        if timing.seconds > self.slow_apply_seconds:
+            self.metrics.server.slow_apply.inc()
+            took = round(timing.seconds, 3)
+            self.logger.warn(Event.SLOW_APPLY, took_seconds=took, entries=timing.entries)
+
+    def compacted(self, revision: Revision) -> None:
+        """The apply thread removed the last row of a compaction."""
+        self.logger.info(Event.COMPACTION_FINISHED, compact_revision=revision)
+
+    def compaction_failed(self, revision: Revision, reason: str) -> None:
+        """An automatic compaction was refused; event loop."""
+        self.logger.warn(Event.AUTO_COMPACTION_FAILED, revision=revision, error=reason)
+
+    def checkpointed(self, seconds: float) -> None:
+        """The checkpoint thread copied what it could."""
+        self.metrics.disk.checkpoint_seconds.observe(seconds)
+
+    def wal_pinned(self, seconds: float, wal_bytes: int) -> None:
+        """The checkpoint thread cannot reset the WAL because of another program."""
+        self.logger.warn(Event.WAL_PINNED, seconds=round(seconds, 1), wal_bytes=wal_bytes)
+
+    def wal_released(self, seconds: float) -> None:
+        """The checkpoint thread can reset the WAL again."""
+        self.logger.info(Event.WAL_RELEASED, seconds=round(seconds, 1))
+
+    def leases_expired(self, leases: int) -> None:
+        """Leases ran out together; event loop."""
+        self.logger.info(Event.LEASES_EXPIRED, leases=leases)
+
+    def alarm_changed(self, change: AlarmChanged) -> None:
+        """An alarm was raised or cleared somewhere in the cluster; event loop."""
+        alarm = rpc_pb2.AlarmType.DESCRIPTOR.values_by_number[change.alarm].name
+        event = Event.ALARM_RAISED if change.raised else Event.ALARM_CLEARED
+        self.logger.warn(event, alarm=alarm, member_id=f"{change.member:x}")
