@@ -209,6 +209,14 @@ SCRUB_LIVE: Final = """SELECT k.key, v.key IS k.key AND v.create_id IS k.create_
 ANY_ALIVE: Final = """SELECT EXISTS (SELECT 1 FROM kv WHERE create_id <= ?1)
     OR EXISTS (SELECT 1 FROM ended WHERE create_id <= ?1 AND delete_id > ?1)"""
 
+# A deletion at a revision: ?1 the first, ?2 the last id of it.
+ANY_DELETED: Final = """SELECT EXISTS (SELECT 1 FROM history
+    WHERE id >= ?1 AND id <= ?2 AND deleted)"""
+
+# Where a slice that looks at ?3 versions ends: what it skips costs time too.
+NTH_VERSION: Final = """SELECT max(id) FROM (SELECT id FROM history
+    WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3)"""
+
 # Up to the compact revision only what is still alive at ?3 counts, whether or not the physical
 # compaction has come by yet.
 HASHED_VERSIONS: Final = """SELECT id, key, deleted, head, value, tail FROM history h

@@ -5,7 +5,8 @@ compaction up to C, deletes what that version replaced, and deletions below C th
 stays, because a watch from C still gets that DELETE; the next walk begins there and takes it.
 What is deleted by looking at a version of revision r was visible only below r, so everything that
 is readable at R is intact while the walk has not passed R. The cursor is committed with each
-slice: a crash resumes. Apply thread.
+slice: a crash resumes. Before the walk, what it will thin out is hashed, as etcd does; a crash
+or a compaction that overtook another leaves that hash out, as there. Apply thread.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from kvshim.backend import statements as sql
 from kvshim.backend.backend import Backend
 from kvshim.backend.ids import first_id, last_id, revision_of
 from kvshim.backend.session import Session
+from kvshim.mvcc.hashing import CompactionHashes, HashRun
 from kvshim.mvcc.pins import Pins
+from kvshim.mvcc.records import KeyValueHash
+from kvshim.mvcc.view import ReadView
 from kvshim.types import Revision
 
 SLICE_SECONDS: Final = 0.004
@@ -28,32 +32,63 @@ SLICE_SECONDS: Final = 0.004
 _ROWS: Final = 32
 """Versions fetched at a time; the clock is looked at in between."""
 
+_HASH_ROWS: Final = 512
+_HASH_BYTES: Final = 1 << 20
+"""Versions looked at, and bytes hashed, in a slice."""
+
 
 class Compaction:
     """The walk, its cursor, and the return of free pages to the disk."""
 
     def __init__(
-        self, backend: Backend, pins: Pins, finished: int, target: int, cursor: int
+        self,
+        backend: Backend,
+        pins: Pins,
+        hashes: CompactionHashes,
+        *,
+        finished: int,
+        target: int,
+        cursor: int,
     ) -> None:
         self._backend = backend
         self._pins = pins
+        self._hashes = hashes
+        self._hash_run: HashRun | None = None
+        self._hash: KeyValueHash | None = None
         self.finished = Revision(finished)
         self._target = Revision(target)
         self._cursor = cursor
+        self.newest: tuple[Revision, Revision] | None = None
         self.on_finished: Callable[[Revision], None] | None = None
 
-    def run_slice(self, compact_revision: Revision) -> bool:
+    def run_slice(self, revision: Revision, compact_revision: Revision) -> bool:
         """Work for a few milliseconds; True if there is more that can be done now."""
+        view = ReadView(self._backend.writer, revision, compact_revision, None)
         if self._target <= self.finished < compact_revision:
-            # Deletions at the last finished revision itself are still there: begin with them.
-            self._target = compact_revision
-            self._cursor = first_id(max(self.finished, 0))
+            self._begin(view)
+        if self._hash_run is not None:
+            self._hash_slice(view, self._hash_run)
+            return True
         if self._target > self.finished and self._walk_slice():
             return True
         if self._backend.has_space_to_return():
             self._in_transaction(lambda _: self._backend.return_space())
             return self._backend.has_space_to_return()
         return False
+
+    def _begin(self, view: ReadView) -> None:
+        self._target = view.compact_revision
+        # Deletions at the last finished revision itself are still there: begin with them.
+        self._cursor = first_id(max(self.finished, 0))
+        self._hash = None
+        if self.newest == (self.finished, self._target):
+            self._hash_run = HashRun.of_compaction(view, self.finished, self._target)
+
+    def _hash_slice(self, view: ReadView, run: HashRun) -> None:
+        run.step(view, _HASH_ROWS, _HASH_BYTES)
+        if run.finished:
+            self._hash = run.result()
+            self._hash_run = None
 
     def _walk_slice(self) -> bool:
         """True unless a pin blocks the walk or it has just ended with nothing left to do."""
@@ -75,6 +110,9 @@ class Compaction:
         self._cursor = cursor
         if finished:
             self.finished = target
+            if self._hash is not None:
+                self._hashes.add(self._hash)
+                self._hash = None
             if self.on_finished is not None:
                 self.on_finished(target)
         return True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from kvshim.types import LeaseID
+from kvshim.types import LeaseID, Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +15,11 @@ class LeaseRecord:
     id: LeaseID
     ttl: int
     remaining_ttl: int = 0
+
+
+class KeyValueHash(NamedTuple):
+    """HashKV's answer: versions above `compact_revision` and up to `hash_revision` all count."""
+
+    hash: int
+    compact_revision: Revision
+    hash_revision: Revision

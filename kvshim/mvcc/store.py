@@ -16,6 +16,7 @@ from kvshim.backend.session import Session
 from kvshim.errors import Compacted, FutureRevision
 from kvshim.mvcc.compaction import Compaction
 from kvshim.mvcc.counts import CountCache
+from kvshim.mvcc.hashing import CompactionHashes
 from kvshim.mvcc.pins import Pins
 from kvshim.mvcc.records import LeaseRecord
 from kvshim.mvcc.txn import WriteTxn
@@ -39,7 +40,10 @@ class Store:
         self.compact_revision = Revision(state[1])
         self.applied_index = int(state[2])
         self.applied_term = int(state[3])
-        self._compaction = Compaction(backend, self.pins, state[4], state[5], state[6])
+        self.hashes = CompactionHashes()
+        self._compaction = Compaction(
+            backend, self.pins, self.hashes, finished=state[4], target=state[5], cursor=state[6]
+        )
         backend.checkpointer.on_tick = self.pins.expire
         backend.start(self.applied_index)
 
@@ -82,9 +86,14 @@ class Store:
         """A context manager: a transaction that commits at its end. Apply thread."""
         return WriteBatch(self)
 
+    def compactions_committed(self, compactions: list[tuple[Revision, Revision]]) -> None:
+        """Logical compactions, each with the one before it; called by the batch that made them."""
+        if compactions:
+            self._compaction.newest = compactions[-1]
+
     def between_batches(self) -> bool:
         """Spend a few milliseconds on upkeep; True if more waits. Apply thread."""
-        return self._compaction.run_slice(self.compact_revision)
+        return self._compaction.run_slice(self.revision, self.compact_revision)
 
 
 class Snapshot:
@@ -109,7 +118,15 @@ class Snapshot:
             raise
         # The cursor goes back to the last finished compaction when the next one starts.
         walked_id = max(state[6], last_id(state[4]) + 1)
-        return ReadView(session, state[0], state[1], self._store.counts, walked_id)
+        store = self._store
+        return ReadView(
+            session,
+            state[0],
+            state[1],
+            store.counts,
+            walked_id=walked_id,
+            known_hash=store.hashes.get,
+        )
 
     def __exit__(
         self,
@@ -142,13 +159,14 @@ class ShortSnapshot(Snapshot):
 class WriteBatch(ReadView):
     """A transaction of many commands. Leaving its `with` block commits it, or rolls it back."""
 
-    __slots__ = ("_applied_index", "_applied_term", "_store")
+    __slots__ = ("_applied_index", "_applied_term", "_compactions", "_store")
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.backend.writer, store.revision, store.compact_revision, None)
         self._store = store
         self._applied_index = store.applied_index
         self._applied_term = store.applied_term
+        self._compactions: list[tuple[Revision, Revision]] = []
 
     def __enter__(self) -> WriteBatch:
         self._store.backend.begin_write()
@@ -178,6 +196,7 @@ class WriteBatch(ReadView):
         store.applied_term = self._applied_term
         store.compact_revision = self.compact_revision
         store.revision = self.revision
+        store.compactions_committed(self._compactions)
 
     def begin(self) -> WriteTxn:
         """Start a command's changes."""
@@ -196,6 +215,7 @@ class WriteBatch(ReadView):
             raise Compacted
         if revision > self.revision:
             raise FutureRevision
+        self._compactions.append((self.compact_revision, Revision(revision)))
         self.compact_revision = Revision(revision)
 
     def set_applied(self, index: int, term: int) -> None:

@@ -6,7 +6,7 @@ the transaction on the writing side are views too, which also see what they have
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,7 @@ from kvshim.backend.session import Session, TooBig
 from kvshim.errors import Compacted, FutureRevision
 from kvshim.mvcc.counts import CountCache
 from kvshim.mvcc.events import Event
-from kvshim.mvcc.records import LeaseRecord
+from kvshim.mvcc.records import KeyValueHash, LeaseRecord
 from kvshim.types import EventKind, KeyRange, KeyValue, LeaseID, Revision
 
 SELECT_ROWS: Final = 256
@@ -67,7 +67,7 @@ def key_value(row: tuple[Any, ...]) -> KeyValue:
 class ReadView:
     """One snapshot. `counts` is where counts of committed revisions may be remembered."""
 
-    __slots__ = ("_session", "compact_revision", "counts", "revision", "walked_id")
+    __slots__ = ("_known_hash", "_session", "compact_revision", "counts", "revision", "walked_id")
 
     def __init__(
         self,
@@ -75,13 +75,16 @@ class ReadView:
         revision: Revision,
         compact_revision: Revision,
         counts: CountCache | None,
+        *,
         walked_id: int = 0,
+        known_hash: Callable[[int], KeyValueHash | None] | None = None,
     ) -> None:
         self._session = session
         self.revision = revision
         self.compact_revision = compact_revision
         self.counts = counts
         self.walked_id = walked_id
+        self._known_hash = known_hash
 
     # --- live keys -----------------------------------------------------------------------------
 
@@ -263,6 +266,20 @@ class ReadView:
         """True when some key is alive at a revision."""
         row = self._session.one(sql.ANY_ALIVE, (last_id(at),))
         return row is not None and bool(row[0])
+
+    def any_deleted_at(self, revision: Revision) -> bool:
+        """True when some key was deleted at a revision."""
+        row = self._session.one(sql.ANY_DELETED, (first_id(revision), last_id(revision)))
+        return row is not None and bool(row[0])
+
+    def nth_version(self, after_id: int, until_id: int, count: int) -> int | None:
+        """The id of the `count`-th version of a window of ids, or of its last; None when empty."""
+        row = self._session.one(sql.NTH_VERSION, (after_id, until_id, count))
+        return None if row is None else row[0]
+
+    def compaction_hash(self, revision: int) -> KeyValueHash | None:
+        """What was hashed when a revision was compacted, as far as it is remembered."""
+        return None if self._known_hash is None else self._known_hash(revision)
 
     def hashed_versions(
         self, bounds: tuple[int, int, int], after_id: int

