@@ -7,6 +7,7 @@ waiting reads go last, when everything that they may observe has been told.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvshim.apply.outcome import BatchOutcome
@@ -34,6 +35,7 @@ class Delivery:
     reader: Reader
     physical: PhysicalCompaction
     reports: Reports
+    on_fatal: Callable[[BaseException], None]
 
     def post(self, outcome: BatchOutcome) -> None:
         """Hand a batch over; any thread."""
@@ -45,7 +47,13 @@ class Delivery:
         self.loop.call_soon_threadsafe(self.physical.observe, revision)
 
     def take(self, outcome: BatchOutcome) -> None:
-        """Tell everyone, on the loop."""
+        """Tell everyone, on the loop. A batch that cannot be told stops the node."""
+        try:
+            self._tell(outcome)
+        except Exception as error:
+            self.on_fatal(error)
+
+    def _tell(self, outcome: BatchOutcome) -> None:
         self.hub.publish(outcome.revision, outcome.events)
         if outcome.effects:
             self.lessor.observe(outcome.effects)

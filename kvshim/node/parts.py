@@ -152,6 +152,7 @@ def build(
         reader=Reader(store, log, readers, timeout_seconds),
         physical=PhysicalCompaction(store.physically_compacted),
         reports=reports,
+        on_fatal=on_fatal,
     )
     machine = ApplyMachine(store, delivery.post, on_fatal, reports.applied)
     store.on_work = machine.wake
