@@ -20,6 +20,7 @@ from kvshim.logs import Event, Logger
 from kvshim.metrics.runtime import Sampler
 from kvshim.node.edge import Edge
 from kvshim.node.metering import wire_metrics
+from kvshim.node.notify import READY, STOPPING, notify
 from kvshim.node.parts import Parts, build
 from raft.interface import LogError
 
@@ -99,6 +100,7 @@ class _Run:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         self._logger.info(Event.READY, revision=parts.storage.store.revision)
+        notify(READY)
         self._on_ready()
         try:
             await self._work(parts)
@@ -131,6 +133,7 @@ class _Run:
 
     async def _close(self, parts: Parts, edge: Edge) -> None:
         self._logger.info(Event.STOPPING)
+        notify(STOPPING)
         failed = self._failure is not None
         parts.delivery.hub.close()
         await edge.stop(0.0 if failed else DRAIN_SECONDS)

@@ -21,7 +21,7 @@ CHECK_SECONDS = 1.0
 
 
 class Quota:
-    """Guards `limit_bytes`; `change_alarm(raise_it)` proposes this member's NOSPACE alarm."""
+    """Guards `limit_bytes`, below 0 nothing; `change_alarm(raise_it)` proposes the NOSPACE alarm."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Quota:
     async def check(self, command: Command) -> None:
         """Raise `NoSpace`, and the alarm, when the command would not fit."""
         cost = cost_of(command)
-        if cost == 0 or self._in_use() + cost < self.limit_bytes:
+        if cost == 0 or self.limit_bytes < 0 or self._in_use() + cost < self.limit_bytes:
             return
         if not self._raised.is_set():
             await self._change_alarm(True)  # noqa: FBT003

@@ -35,6 +35,14 @@ async def test_a_write_that_fits_passes_and_a_delete_always_does():
     assert world.changes == []
 
 
+async def test_without_a_quota_nothing_is_refused():
+    world = World()
+    world.quota.limit_bytes = -1
+    world.in_use = 1 << 50
+    await world.quota.check(PUT)
+    assert world.changes == []
+
+
 async def test_a_write_over_the_quota_is_refused_and_raises_the_alarm_once():
     world = World()
     world.in_use = 9_900
