@@ -148,6 +148,7 @@ class Backend:
         """The writing connection in a transaction; waits for a checkpoint that needs a pause."""
         if self.failure is not None:
             raise self.failure
+        self.checkpointer.wait_for_room()
         self.gate.enter_write()
         try:
             self.writer.run("BEGIN IMMEDIATE")

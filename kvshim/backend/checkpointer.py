@@ -29,6 +29,11 @@ READERS_WAIT_SECONDS: Final = 1.0
 PINNED_AFTER_SECONDS: Final = 2.0
 """A WAL that stands still this long, held back by no reader of ours, is pinned from outside."""
 
+WAL_SLACK: Final = 1.25
+"""How far above `wal_bytes_max` the WAL may grow before the writer waits for a checkpoint."""
+
+WRITER_WAIT_SECONDS: Final = 2.0
+
 _BUSY_TIMEOUT_MS: Final = 100
 _RETRY_SECONDS: Final = 1.0
 _BACKOFF_SECONDS_MAX: Final = 16.0
@@ -55,6 +60,8 @@ class Checkpointer:
         self._frame_bytes = options.page_size + _FRAME_HEADER_BYTES
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._ran = threading.Condition()
+        self._wal_bytes = 0
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._frames_at_last = 0
@@ -85,8 +92,24 @@ class Checkpointer:
         if self._thread is not None:
             self._thread.join()
 
+    def wait_for_room(self) -> None:
+        """Hold the writer back, before a transaction, while checkpoints cannot keep up with it.
+
+        A reader from outside that pins the WAL must not stop writes: then the WAL grows.
+        """
+        if self._has_room() or self._thread is None:
+            return
+        self._wake.set()
+        with self._ran:
+            self._ran.wait_for(self._has_room, timeout=WRITER_WAIT_SECONDS)
+
+    def _has_room(self) -> bool:
+        limit = self._options.wal_bytes_max * WAL_SLACK
+        return self._wal_bytes <= limit or self._pinned_since is not None
+
     def committed(self, wal_frames: int) -> None:
         """The writer's commit left the WAL this long. Called inside the commit: only takes note."""
+        self._wal_bytes = wal_frames * self._frame_bytes
         self._behind = True
         grown = wal_frames - self._frames_at_last
         if grown < 0 or grown * self._frame_bytes >= self._options.checkpoint_bytes:
@@ -106,6 +129,9 @@ class Checkpointer:
                 self._behind = self._behind or self._unfinished
             except apsw.Error as error:
                 raise storage_error(error) from error
+            finally:
+                with self._ran:
+                    self._ran.notify_all()
             if self.on_checkpoint is not None:
                 self.on_checkpoint(time.perf_counter() - began)
 
@@ -169,12 +195,13 @@ class Checkpointer:
             try:
                 self._session.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
             except apsw.BusyError:
-                self._not_before = time.monotonic() + self._backoff
-                self._backoff = min(2 * self._backoff, _BACKOFF_SECONDS_MAX)
                 if alone:
+                    self._not_before = time.monotonic() + self._backoff
+                    self._backoff = min(2 * self._backoff, _BACKOFF_SECONDS_MAX)
                     self._pinned(log)
                 return False
             self.restarts_total += 1
+            self._wal_bytes = 0  # The next write begins it anew.
             self.durable_index = max(self.durable_index, applied)
             self._frames_at_last = 0
             self._free()

@@ -11,7 +11,6 @@ from types import TracebackType
 
 from kvshim.backend import schema
 from kvshim.backend.backend import Backend
-from kvshim.backend.ids import last_id
 from kvshim.backend.session import Session
 from kvshim.errors import Compacted, FutureRevision
 from kvshim.mvcc.compaction import Compaction
@@ -116,15 +115,13 @@ class Snapshot:
         except BaseException:
             self._end(session, self._ticket)
             raise
-        # The cursor goes back to the last finished compaction when the next one starts.
-        walked_id = max(state[6], last_id(state[4]) + 1)
         store = self._store
         return ReadView(
             session,
             state[0],
             state[1],
             store.counts,
-            walked_id=walked_id,
+            walked_id=state[6],
             known_hash=store.hashes.get,
         )
 

@@ -134,13 +134,13 @@ def test_a_pinned_revision_stays_whole_until_it_is_released(driver: Driver) -> N
 def test_what_was_compacted_is_not_called_intact_while_the_next_walk_begins(
     driver: Driver,
 ) -> None:
-    """The cursor goes back to the last finished revision: it must not look like an earlier one."""
+    """The walk goes back to the last finished revision: that must not look like an earlier one."""
     fill(driver, keys=10, rounds=2)
     compact(driver, 15)
     driver.upkeep()
     fill(driver, keys=200, rounds=20)
     compact(driver, driver.store.revision)
-    driver.store.between_batches()
+    begin_walk(driver)
     with driver.store.read() as view:
         assert not view.is_intact(Revision(14))
 

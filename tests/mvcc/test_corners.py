@@ -157,6 +157,13 @@ def test_more_is_computed_after_the_bounds_and_count_before(driver: Driver) -> N
     assert (len(answer.kvs), answer.more, answer.count) == (1, False, 3)
 
 
+def test_the_limit_counts_what_the_bounds_leave(driver: Driver) -> None:
+    for key in (b"a", b"b", b"c", b"d"):
+        driver.put(key)
+    answer = driver.range(key=b"a", range_end=b"z", min_mod_revision=4, limit=1)
+    assert ([kv.key for kv in answer.kvs], answer.more, answer.count) == ([b"c"], True, 4)
+
+
 def test_keys_only_leaves_the_lease_out_unless_sorted_by_value(driver: Driver) -> None:
     driver.put(b"a", b"v", lease=7)
     assert driver.range(key=b"a", keys_only=True).kvs[0].lease == 0
