@@ -18,9 +18,9 @@ from tests.support.grpc_client import EtcdClient
 
 OBJECTS = 3_000
 
-WAL_SLACK_BYTES = 8 * MIB
-"""Beyond `--wal-bytes-max`: what is committed from the moment the WAL is seen to be too long until
-writes pause, and the batch that is under way then."""
+WAL_SLACK_BYTES = 16 * MIB
+"""Beyond `--wal-bytes-max`: what is committed while a passive checkpoint runs, on a slow disk, and
+until writes pause. A WAL that is never started over passes this within the short form."""
 
 RAFT_WAL_BYTES_MAX = 24 * MIB
 """raft.db's WAL is copied at 8 MiB, beside the appends, and its file cut back to 16 MiB."""
