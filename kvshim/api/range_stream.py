@@ -49,9 +49,11 @@ class RangeStreamService:
         validate.check_range_stream(request)
         if not request.serializable:
             await self._reader.linearizable()
-        if request.count_only:
+        if request.count_only or request.sort_target != request.KEY:
+            # A count is one chunk. So is what a target without an order sorts: etcd sorts each chunk
+            # for itself and goes on behind its last key, which is right only while there is one.
             result = await self._reader.read(lambda view: execute_range(view, request))
-            result.more = False
+            result.more = result.more and not request.count_only
             yield frame(_RESPONSE_TAG, result.encode(self._headers.encode(result.revision)))
             return
         async for chunk in self._chunks(request):

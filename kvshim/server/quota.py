@@ -21,7 +21,7 @@ CHECK_SECONDS = 1.0
 
 
 class Quota:
-    """Guards `limit_bytes`, below 0 nothing; `change_alarm(raise_it)` proposes the NOSPACE alarm."""
+    """Guards `limit_bytes`, below 0 nothing; `change_alarm(raised)` proposes the NOSPACE alarm."""
 
     def __init__(
         self,
