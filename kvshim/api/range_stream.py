@@ -50,8 +50,8 @@ class RangeStreamService:
         if not request.serializable:
             await self._reader.linearizable()
         if request.count_only or request.sort_target != request.KEY:
-            # A count is one chunk. So is what a target without an order sorts: etcd sorts each chunk
-            # for itself and goes on behind its last key, which is right only while there is one.
+            # A count is one chunk. So is what a target without an order sorts: etcd sorts each
+            # chunk for itself, which is right only while there is one.
             result = await self._reader.read(lambda view: execute_range(view, request))
             result.more = result.more and not request.count_only
             yield frame(_RESPONSE_TAG, result.encode(self._headers.encode(result.revision)))
