@@ -71,10 +71,14 @@ class Compaction:
             return True
         if self._target > self.finished and self._walk_slice():
             return True
-        if self._backend.has_space_to_return():
-            self._in_transaction(lambda _: self._backend.return_space())
-            return self._backend.has_space_to_return()
-        return False
+        return self._backend.has_space_to_return() and self._return_space()
+
+    def _return_space(self) -> bool:
+        """True if it did some good and there is more: a file that cannot shrink is left alone."""
+        free_before = self._backend.sizes().free_bytes
+        self._in_transaction(lambda _: self._backend.return_space())
+        shrank = self._backend.sizes().free_bytes < free_before
+        return shrank and self._backend.has_space_to_return()
 
     def _begin(self, view: ReadView) -> None:
         self._target = view.compact_revision
