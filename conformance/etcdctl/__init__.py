@@ -1,0 +1,1 @@
+"""etcdctl, unmodified, on kvshim and on etcd: the same commands, the same answers."""

@@ -1,0 +1,68 @@
+"""Services that kvshim does not have yet say so at once; nothing hangs, nothing pretends."""
+
+import shlex
+import time
+from pathlib import Path
+
+import pytest
+
+from conformance.etcdctl.pair import Pair
+
+SECONDS_MAX = 3.0
+
+NOT_YET = """
+    auth enable
+    auth disable
+    auth status
+    user add alice --new-user-password=secret
+    user add alice:secret
+    user add alice --no-password
+    user delete alice
+    user get alice
+    user get alice --detail
+    user list
+    user passwd alice --interactive=false
+    user grant-role alice root
+    user revoke-role alice root
+    role add reader
+    role delete reader
+    role get reader
+    role list
+    role grant-permission reader read key
+    role grant-permission --prefix reader readwrite key
+    role revoke-permission reader key
+    member add m2 --peer-urls=http://127.0.0.1:1
+    member add m2 --peer-urls=http://127.0.0.1:1 --learner
+    member remove 1234
+    member update 1234 --peer-urls=http://127.0.0.1:1
+    member promote 1234
+    move-leader 1234
+    downgrade validate 3.6.0
+    downgrade enable 3.6.0
+    downgrade cancel
+    get key --user=alice:secret
+"""
+
+
+@pytest.mark.parametrize("command", NOT_YET.strip().splitlines())
+def test_a_clear_answer_at_once(pair: Pair, command: str):
+    started = time.monotonic()
+    done = pair.kvshim.store.etcdctl(*shlex.split(command), check=False)
+    assert time.monotonic() - started < SECONDS_MAX
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert "code = Unimplemented" in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_a_snapshot_leaves_no_file(pair: Pair, tmp_path: Path):
+    started = time.monotonic()
+    done = pair.kvshim.store.etcdctl("snapshot", "save", str(tmp_path / "s.db"), check=False)
+    assert time.monotonic() - started < SECONDS_MAX
+    assert done.returncode != 0
+    assert "Unimplemented" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "s.db").exists()
+
+
+def test_the_server_goes_on(pair: Pair):
+    pair.run("put", "still", "here")
+    assert pair.run("get", "still").lines == ["still", "here"]
