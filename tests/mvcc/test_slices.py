@@ -73,9 +73,12 @@ def test_slices_are_the_bytes_of_the_whole_answer(driver: Driver, limit: int, ag
     assert collect(planned) == expected
 
 
-def test_writes_and_compaction_between_slices_change_nothing(driver: Driver) -> None:
+@pytest.mark.parametrize("age", ["head", "old"])
+def test_writes_and_compaction_between_slices_change_nothing(driver: Driver, age: str) -> None:
     fill(driver, 300, b"a")
-    fields = {"key": b"key", "range_end": b"kez"}
+    fields = {"key": b"key", "range_end": b"kez", "revision": driver.store.revision}
+    if age == "old":
+        fill(driver, 300, b"b")
     expected = whole(driver, **fields)
     planned = plan(driver, **fields)
     slices_taken = []
