@@ -119,6 +119,7 @@ class Node:
             await ready
         except LogError:
             self._state = _State.STOPPED
+            await self._over  # the thread's last word comes before the loop may close
             raise
         self._state = _State.RUNNING
 
