@@ -62,6 +62,7 @@ class Event(StrEnum):
 
     CONNECTION_REJECTED = "rejected connection on client endpoint"
     HANDLER_FAILED = "request handler failed"
+    DAMAGE_FOUND = "stored data is damaged"
     STORAGE_FAILED = "storage failed"
     STOPPING = "stopping"
     STOPPED = "stopped"

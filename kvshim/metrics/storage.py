@@ -71,6 +71,9 @@ class MvccMetrics:
             "kvshim_physically_compacted_revision",
             "Revision up to which compacted rows are already deleted.",
         )
+        self.damaged = lazy.counter(
+            "kvshim_mvcc_damaged_total", "Stored versions that the scrub found damaged."
+        )
         self.keys = lazy.gauge("etcd_debugging_mvcc_keys_total", "Live keys.")
         self.put = lazy.counter("etcd_mvcc_put_total", "Keys put by this member's apply.")
         self.delete = lazy.counter("etcd_mvcc_delete_total", "Keys deleted by this member's apply.")

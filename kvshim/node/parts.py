@@ -7,7 +7,7 @@ refusal up to here leaves the data as it was. Event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,8 @@ from kvshim.backend.datadir import DataDir
 from kvshim.config import Config
 from kvshim.logs import Logger
 from kvshim.metrics.registry import Metrics
+from kvshim.mvcc.scrub import Fault, Scrub
+from kvshim.mvcc.store import Store
 from kvshim.node.delivery import Delivery
 from kvshim.node.proposals import OwnProposals
 from kvshim.node.reports import Reports
@@ -40,6 +42,7 @@ from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
+from kvshim.server.scrubber import Scrubber
 from kvshim.watch.hub import Hub
 from raft.node import Node, NodeHooks
 
@@ -61,6 +64,7 @@ class Parts:
     delivery: Delivery
     headers: Headers
     compactor: Compactor
+    scrubber: Scrubber
     health: HealthService
     members: tuple[MemberInfo, ...]
 
@@ -131,14 +135,14 @@ def build(
     timeout_seconds = request_timeout_seconds(config.election_ms)
     readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
     proposer = Proposer(log, member_id, config.max_request_bytes, timeout_seconds)
-    own = OwnProposals(proposer, reports.compaction_failed)
+    own = OwnProposals(proposer, member_id, reports.compaction_failed)
     with store.read() as view:
         alarms = Alarms(view.alarms(), member_id)
         leases = [(record.id, record.ttl) for record in view.leases()]
     quota = Quota(
         config.quota_backend_bytes,
         lambda: storage.backend.sizes().db_bytes_in_use,
-        partial(alarms.change_own_nospace, proposer),
+        own.change_nospace,
     )
     quota.observe(alarms.own_nospace)
     headers = Headers(cluster_id, member_id, store, log)
@@ -173,9 +177,22 @@ def build(
         delivery=delivery,
         headers=headers,
         compactor=Compactor(lambda: store.revision, own.compact, loop.time),
+        scrubber=_scrubber(delivery, store, own),
         health=HealthService(),
         members=(_member_info(config, member_id),),
     )
+
+
+def _scrubber(delivery: Delivery, store: Store, own: OwnProposals) -> Scrubber:
+    async def on_damage(faults: list[Fault]) -> None:
+        delivery.reports.damaged(faults)
+        if not delivery.alarms.own_corrupt:
+            await own.raise_corrupt()
+
+    def step(scrub: Scrub) -> Awaitable[list[Fault]]:
+        return delivery.reader.on_thread(scrub.step)
+
+    return Scrubber(partial(Scrub, store), step, on_damage)
 
 
 def _member_info(config: Config, member_id: int) -> MemberInfo:

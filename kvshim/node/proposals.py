@@ -17,7 +17,21 @@ class OwnProposals:
     """Each returns when its command is applied, or raises its `RequestError`. Event loop."""
 
     proposer: Proposer
+    member_id: int
     on_compaction_failed: Callable[[Revision, str], None]
+
+    async def change_nospace(self, raised: bool) -> None:  # noqa: FBT001
+        """Raise or clear this member's NOSPACE alarm, on every member."""
+        await self._change_alarm(rpc_pb2.NOSPACE, raised=raised)
+
+    async def raise_corrupt(self) -> None:
+        """Raise this member's CORRUPT alarm, on every member."""
+        await self._change_alarm(rpc_pb2.CORRUPT, raised=True)
+
+    async def _change_alarm(self, alarm: rpc_pb2.AlarmType, *, raised: bool) -> None:
+        action = rpc_pb2.AlarmRequest.ACTIVATE if raised else rpc_pb2.AlarmRequest.DEACTIVATE
+        request = rpc_pb2.AlarmRequest(action=action, memberID=self.member_id, alarm=alarm)
+        await self.proposer.propose(Command(alarm=request), rpc_pb2.AlarmResponse)
 
     async def revoke(self, lease: LeaseID) -> None:
         """End a lease that has run out."""

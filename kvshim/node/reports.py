@@ -5,12 +5,14 @@ Each method is somebody's callback and says whose thread it runs on; all are qui
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kvshim.apply.machine import BatchTiming
 from kvshim.apply.outcome import AlarmChanged
 from kvshim.logs import Event, Logger
 from kvshim.metrics.registry import Metrics
+from kvshim.mvcc.scrub import Fault
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.types import Revision
 
@@ -60,6 +62,11 @@ class Reports:
     def wal_released(self, seconds: float) -> None:
         """The checkpoint thread can reset the WAL again."""
         self.logger.info(Event.WAL_RELEASED, seconds=round(seconds, 1))
+
+    def damaged(self, faults: Iterable[Fault]) -> None:
+        """The scrub found damage; event loop."""
+        for fault in faults:
+            self.logger.error(Event.DAMAGE_FOUND, place=fault.place, reason=fault.reason)
 
     def leases_expired(self, leases: int) -> None:
         """Leases ran out together; event loop."""

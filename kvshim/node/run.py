@@ -123,7 +123,11 @@ class _Run:
                 self._failure = self._failure or error
 
     def _jobs(self, parts: Parts) -> list[Job]:
-        jobs: list[Job] = [parts.delivery.lessor.run(), parts.delivery.quota.run()]
+        jobs: list[Job] = [
+            parts.delivery.lessor.run(),
+            parts.delivery.quota.run(),
+            parts.scrubber.run(),
+        ]
         wanted = self._config.auto_compaction
         if wanted is not None and wanted.mode is CompactionMode.PERIODIC:
             jobs.append(parts.compactor.run_periodic(wanted.period_s))

@@ -1,4 +1,4 @@
-"""The standing alarms, as this member knows them, and proposing changes to them. Event loop."""
+"""The standing alarms, as this member knows them. Event loop."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from kvshim.apply.outcome import AlarmChanged, Effect
 from kvshim.pb.etcd import rpc_pb2
-from kvshim.pb.kvshim.command_pb2 import Command
-from kvshim.server.proposer import Proposer
 
 
 class Alarms:
@@ -35,10 +33,7 @@ class Alarms:
         """True while this member's NOSPACE alarm stands."""
         return (self._member_id, rpc_pb2.NOSPACE) in self._standing
 
-    async def change_own_nospace(self, proposer: Proposer, raised: bool) -> None:  # noqa: FBT001
-        """Raise or clear this member's NOSPACE alarm, on every member."""
-        action = rpc_pb2.AlarmRequest.ACTIVATE if raised else rpc_pb2.AlarmRequest.DEACTIVATE
-        request = rpc_pb2.AlarmRequest(
-            action=action, memberID=self._member_id, alarm=rpc_pb2.NOSPACE
-        )
-        await proposer.propose(Command(alarm=request), rpc_pb2.AlarmResponse)
+    @property
+    def own_corrupt(self) -> bool:
+        """True while this member's CORRUPT alarm stands."""
+        return (self._member_id, rpc_pb2.CORRUPT) in self._standing

@@ -89,23 +89,24 @@ class Reader:
 
     async def read(self, function: Callable[[ReadView], _T]) -> _T:
         """Run a read that may be long on a reader thread."""
-        return await self._on_thread(partial(self._read, function))
+        return await self.on_thread(partial(self._read, function))
 
     async def open_range(self, request: rpc_pb2.RangeRequest) -> RangeResult | SlicePlan:
         """Read a range on a reader thread; a long one is planned, to be read in slices."""
-        return await self._on_thread(partial(open_range, self._store, request))
+        return await self.on_thread(partial(open_range, self._store, request))
 
     async def slices(self, plan: SlicePlan, header: bytes) -> AsyncIterator[bytes]:
         """The whole response of a plan, slice by slice. Raises `Compacted`."""
         try:
             yield plan.opening(header)
-            while piece := await self._on_thread(plan.next_slice):
+            while piece := await self.on_thread(plan.next_slice):
                 yield piece
             yield plan.closing()
         finally:
             plan.close()
 
-    async def _on_thread(self, function: Callable[[], _T]) -> _T:
+    async def on_thread(self, function: Callable[[], _T]) -> _T:
+        """Run a function that reads by itself on a reader thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     def _read(self, function: Callable[[ReadView], _T]) -> _T:
