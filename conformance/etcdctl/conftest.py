@@ -1,4 +1,4 @@
-"""The two servers of a module, and a fresh pair for a test that needs one."""
+"""The two servers that tests share, and a fresh pair for a test that needs one."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -18,20 +18,30 @@ def _programs() -> None:
         build(TARGETS[name])
 
 
-@pytest.fixture(scope="module")
-def shared(_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Tests of a module share two servers; each uses keys of its own, and the revision moves on."""
-    pair = Pair(tmp_path_factory.mktemp("pair"))
-    pair.start()
-    yield pair
-    pair.stop()
+@pytest.fixture(scope="package")
+def kept_pairs(
+    _programs: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Pair]]:
+    """One pair for all tests, unless one of them has led the two stores apart."""
+    pairs: list[Pair] = []
+
+    def in_step() -> Pair:
+        if not pairs or pairs[-1].apart():
+            pairs.append(Pair(tmp_path_factory.mktemp("pair")))
+            pairs[-1].start()
+        return pairs[-1]
+
+    yield in_step
+    for pair in pairs:
+        pair.stop()
 
 
 @pytest.fixture
-def pair(shared: Pair) -> Pair:
-    """The module's servers, known to stand at the same revision."""
-    shared.revision()
-    return shared
+def pair(kept_pairs: Callable[[], Pair]) -> Pair:
+    """Two servers that all tests share: each uses keys of its own, and the revision moves on."""
+    pair = kept_pairs()
+    pair.wait_for_watchers(0)
+    return pair
 
 
 @pytest.fixture

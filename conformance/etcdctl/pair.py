@@ -193,9 +193,14 @@ class Pair:
 
     def revision(self) -> int:
         """Where both stand."""
-        revisions = [side.store.revision() for side in self.sides]
-        assert len(set(revisions)) == 1, f"the stores went apart: {revisions}"
-        return revisions[0]
+        etcd, kvshim = (side.store.revision() for side in self.sides)
+        assert etcd == kvshim, "the stores went apart"
+        return etcd
+
+    def apart(self) -> bool:
+        """Whether the stores have ceased to hold the same."""
+        etcd, kvshim = (side.store.revision() for side in self.sides)
+        return etcd != kvshim
 
     def run(self, *arguments: str, stdin: str = "", fails: bool = False) -> Answer:
         """One command on both; `fails` says whether it has to. Returns what both answered."""
@@ -237,13 +242,13 @@ class Pair:
             raise DifferenceError("\n\n".join(problems))
         return answers
 
-    def grant(self, name: str, ttl: int) -> None:
-        """A lease on both, `{name}` in later commands."""
-        answers = self.raw("lease", "grant", str(ttl))
+    def grant(self, name: str, ttl: int, *, granted: int | None = None) -> None:
+        """A lease on both, `{name}` in later commands. Fails unless it gets the TTL granted."""
+        answers = self.raw("lease", "grant", "--", str(ttl))
         for side, (code, out, err) in zip(self.sides, answers, strict=True):
             match = GRANTED.fullmatch(out.decode())
             assert match, (side.store.kind, code, out, err)
-            assert match[2] == str(ttl)
+            assert int(match[2]) == (ttl if granted is None else granted)
             side.leases[name] = match[1]
 
     @contextmanager

@@ -12,26 +12,26 @@ def test_lock_around_a_command(pair: Pair):
     assert pair.run("get", "mutex", "--prefix").stdout == ""
 
 
-def test_a_lock_is_waited_for(fresh: Pair):
-    with fresh.running("lock", "mutex") as first:
+def test_a_lock_is_waited_for(pair: Pair):
+    with pair.running("lock", "mutex") as first:
         first.wait_for("mutex/<session>")
-        with fresh.running("lock", "mutex") as second:
-            fresh.wait_for_watchers(1)
-            assert len(fresh.run("get", "mutex", "--prefix", "--keys-only").lines) == 4
+        with pair.running("lock", "mutex") as second:
+            pair.wait_for_watchers(1)
+            assert len(pair.run("get", "mutex", "--prefix", "--keys-only").lines) == 4
             first.interrupt()
             second.wait_for("mutex/<session>")
             second.interrupt()
-    assert fresh.run("get", "mutex", "--prefix").stdout == ""
+    assert pair.run("get", "mutex", "--prefix").stdout == ""
 
 
-def test_an_election(fresh: Pair):
-    with fresh.running("elect", "chair", "first") as leader:
+def test_an_election(pair: Pair):
+    with pair.running("elect", "chair", "first") as leader:
         leader.wait_for("first")
-        with fresh.running("elect", "-l", "chair") as observer:
+        with pair.running("elect", "-l", "chair") as observer:
             observer.wait_for("first")
-            with fresh.running("elect", "chair", "second") as candidate:
+            with pair.running("elect", "chair", "second") as candidate:
                 wanted = "chair/<session>"
-                fresh.wait_for_watchers(2)
+                pair.wait_for_watchers(2)
                 leader.interrupt()
                 candidate.wait_for(wanted)
                 observer.wait_for("second")
@@ -39,9 +39,9 @@ def test_an_election(fresh: Pair):
             observer.interrupt()
 
 
-def test_a_mirror_of_each_other(fresh: Pair):
-    mirror_all(fresh.etcd, fresh.kvshim)
-    mirror_all(fresh.kvshim, fresh.etcd)
+def test_a_mirror_of_each_other(pair: Pair):
+    mirror_all(pair.etcd, pair.kvshim)
+    mirror_all(pair.kvshim, pair.etcd)
 
 
 def mirror_all(source: Side, target: Side) -> None:
