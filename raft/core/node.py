@@ -1,0 +1,316 @@
+"""One member of a cluster: inputs in, `Ready` out. No clock, no I/O, no threads.
+
+The caller is the only owner: whatever thread or loop calls must be the only one at a time. Inputs
+change the member at once and fill its outboxes; `ready` empties them. Every decision follows from
+the inputs, their order and the seed of `random`, so that a run can be repeated exactly.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import assert_never
+
+from raft.core import election, forwarding, membership, read_index, replication
+from raft.core import messages as msg
+from raft.core.log import Log, LogView
+from raft.core.progress import Flow
+from raft.core.ready import Ready
+from raft.core.replica import Outbox, Replica
+from raft.core.types import (
+    NOBODY,
+    ConfChange,
+    ConfChangeRefused,
+    CoreOptions,
+    EntryKind,
+    InvariantBroken,
+    MemberId,
+    Membership,
+    NotLeader,
+    Proposal,
+    Role,
+    StartState,
+)
+from raft.interface import Index, Term
+
+
+@dataclass(frozen=True, slots=True)
+class FollowerStatus:
+    """What a leader knows of one member."""
+
+    flow: Flow
+    match: Index
+    next: Index
+    recent_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CoreStatus:
+    """A member's view; `followers` is empty unless it leads."""
+
+    member_id: MemberId
+    role: Role
+    leader: MemberId
+    term: Term
+    vote: MemberId
+    first_index: Index
+    last_index: Index
+    commit: Index
+    applied: Index
+    membership: Membership
+    transferee: MemberId
+    followers: dict[MemberId, FollowerStatus]
+
+
+@dataclass(slots=True)
+class _OwnVote:
+    number: int
+    term: Term
+
+
+class Node:
+    """See the module."""
+
+    def __init__(
+        self, options: CoreOptions, storage: LogView, start: StartState, random: Random
+    ) -> None:
+        """Begin as a follower. Raises `LogError` when `start` and the log do not fit."""
+        hard = start.hard_state
+        log = Log(
+            storage,
+            commit=hard.commit,
+            applied=start.applied,
+            cache_bytes_max=options.cache_bytes_max,
+        )
+        if hard.term < log.last_term:
+            raise InvariantBroken(f"the log is of term {log.last_term}, its state of {hard.term}")
+        session = random.getrandbits(63)
+        self._replica = Replica(
+            options, random, log, start.membership, hard.term, hard.vote, session
+        )
+        self._told = self._replica.hard_state if hard == self._replica.hard_state else hard
+        self._told_view = (self._replica.role, self._replica.leader)
+        self._number = self._persisted = 0
+        self._own_votes: deque[_OwnVote] = deque()
+        self._handed_bytes: deque[tuple[Index, int]] = deque()
+
+    # -- inputs
+
+    def tick(self) -> None:
+        """One tick of time has passed."""
+        r = self._replica
+        read_index.on_tick(r)
+        if r.role is Role.LEADER:
+            self._tick_leader()
+        else:
+            election.on_tick(r)
+
+    def step(self, message: msg.Message) -> None:
+        """A message has arrived. Raises `InvariantBroken` when the member must stop."""
+        r = self._replica
+        if message.to != r.id:
+            raise ValueError(f"a message for member {message.to} came to member {r.id}")
+        if election.admit(r, message):
+            _dispatch(r, message)
+
+    def propose(self, proposals: Sequence[Proposal]) -> int:
+        """Take commands, all or none: a leader appends, a follower forwards them in one message.
+
+        Returns 0, or the sequence of the forward: when the leader does not take it, it is named
+        in `Ready.refused`. Otherwise its fate is seen by what is applied; it is never sent again.
+        Raises `ProposalDropped`.
+        """
+        return forwarding.propose(self._replica, proposals)
+
+    def propose_change(self, change: ConfChange) -> int:
+        """Propose a change of membership, like `propose`. Raises `ConfChangeRefused` too."""
+        return self.propose([Proposal(change.encode(), EntryKind.CONF_CHANGE)])
+
+    def read_index(self, context: int) -> None:
+        """Ask for an index to read at; `context` comes back in `Ready.reads` or `reads_lost`.
+
+        Raises `NoLeader` and `TooManyReads`.
+        """
+        read_index.ask(self._replica, context)
+
+    def transfer_leadership(self, to: MemberId) -> None:
+        """Hand over to a voter, within one election timeout or not at all (thesis 3.10)."""
+        r = self._replica
+        if r.role is not Role.LEADER:
+            raise NotLeader("this member does not lead")
+        if to in (r.id, r.transferee):
+            return
+        if to not in r.membership.voters:
+            raise ConfChangeRefused(f"member {to} is no voter")
+        r.election_elapsed = 0
+        r.transferee, r.transfer_asked = to, False
+        r.flush_due = True
+        replication.hand_over(r)
+
+    def campaign(self) -> None:
+        """Do not wait for the election timeout."""
+        election.campaign(self._replica)
+
+    def report_unreachable(self, member: MemberId) -> None:
+        """The connection to `member` broke: messages were lost."""
+        replication.report_unreachable(self._replica, member)
+
+    def report_snapshot(self, member: MemberId, *, arrived: bool) -> None:
+        """A snapshot ordered by `Ready.snapshot_orders` has arrived, or has not."""
+        replication.report_snapshot(self._replica, member, arrived=arrived)
+
+    # -- output
+
+    def has_ready(self) -> bool:
+        """Is there anything to do?"""
+        r, out = self._replica, self._replica.out
+        return bool(
+            out.messages
+            or out.after_persist
+            or out.reads
+            or out.reads_lost
+            or out.refused
+            or out.snapshot_orders
+            or r.flush_due
+            or r.hard_state != self._told
+            or (r.role, r.leader) != self._told_view
+            or r.log.has_unwritten()
+            or r.log.has_applicable()
+            or read_index.wants_flush(r)
+        )
+
+    def ready(self) -> Ready:
+        """Take what is to be done; see the module `ready` for what the caller owes."""
+        r = self._replica
+        read_index.flush(r)
+        if r.role is Role.LEADER and r.flush_due:
+            replication.flush(r)
+        self._number += 1
+        hard, self._told = self._told, r.hard_state
+        if r.role is Role.CANDIDATE and (hard.term, hard.vote) != (r.term, r.vote):
+            self._own_votes.append(_OwnVote(self._number, r.term))
+        snapshot, entries = r.log.hand_over(self._number)
+        committed = r.log.next_committed(r.options.apply_bytes_max)
+        if committed:
+            size = sum(len(entry.data) for entry in committed)
+            self._handed_bytes.append((committed[-1].index, size))
+            r.handed_changes.extend(
+                (entry.index, entry.data)
+                for entry in committed
+                if entry.kind is EntryKind.CONF_CHANGE
+            )
+        out, r.out = r.out, Outbox()
+        self._told_view = (r.role, r.leader)
+        return Ready(
+            number=self._number,
+            role=r.role,
+            leader=r.leader,
+            messages=tuple(out.messages),
+            hard_state=self._told if self._told != hard else None,
+            must_sync=bool(entries)
+            or snapshot is not None
+            or (hard.term, hard.vote) != (r.term, r.vote),
+            entries=entries,
+            snapshot=snapshot,
+            after_persist=tuple(out.after_persist),
+            committed=committed,
+            snapshot_orders=tuple(out.snapshot_orders),
+            reads=tuple(out.reads),
+            reads_lost=tuple(out.reads_lost),
+            refused=tuple(out.refused),
+        )
+
+    def persisted(self, number: int) -> None:
+        """Everything the Readies up to `number` wanted written is durable."""
+        if not self._persisted <= number <= self._number:
+            raise ValueError(f"Ready {number} was never made, or is long done")
+        self._persisted = number
+        r = self._replica
+        r.log.written(number)
+        replication.on_stable(r)
+        while self._own_votes and self._own_votes[0].number <= number:
+            election.on_own_vote_durable(r, self._own_votes.popleft().term)
+
+    def applied(self, index: Index) -> None:
+        """The state machine has applied everything up to `index`; members change here."""
+        r = self._replica
+        r.log.applied_to(index)
+        while self._handed_bytes and self._handed_bytes[0][0] <= index:
+            _, size = self._handed_bytes.popleft()
+            r.uncommitted_bytes = max(0, r.uncommitted_bytes - size)
+        membership.on_applied(r, index)
+        election.on_applied(r)
+
+    def status(self) -> CoreStatus:
+        """The present view."""
+        r = self._replica
+        return CoreStatus(
+            member_id=r.id,
+            role=r.role,
+            leader=r.leader,
+            term=r.term,
+            vote=r.vote,
+            first_index=r.log.first_index,
+            last_index=r.log.last_index,
+            commit=r.log.commit,
+            applied=r.log.applied,
+            membership=r.membership,
+            transferee=r.transferee,
+            followers={
+                member: FollowerStatus(p.flow, p.match, p.next, p.recent_active)
+                for member, p in sorted(r.progress.items())
+            },
+        )
+
+    def _tick_leader(self) -> None:
+        r = self._replica
+        r.election_elapsed += 1
+        r.heartbeat_elapsed += 1
+        if r.election_elapsed >= r.options.election_ticks:
+            r.election_elapsed = 0
+            r.transferee, r.transfer_asked = NOBODY, False
+            election.check_quorum(r)
+        if r.role is Role.LEADER and r.heartbeat_elapsed >= r.options.heartbeat_ticks:
+            r.heartbeat_elapsed = 0
+            replication.send_heartbeats(r)
+
+
+def _dispatch(r: Replica, m: msg.Message) -> None:
+    match m:
+        case msg.AppendRequest():
+            replication.on_append_request(r, m)
+        case msg.AppendResponse():
+            replication.on_append_response(r, m)
+        case msg.Heartbeat():
+            replication.on_heartbeat(r, m)
+        case msg.HeartbeatResponse():
+            replication.on_heartbeat_response(r, m)
+            read_index.on_heartbeat_response(r, m)
+        case msg.Forward():
+            forwarding.on_forward(r, m)
+        case msg.ReadIndexRequest():
+            read_index.on_request(r, m)
+        case msg.ReadIndexResponse():
+            read_index.on_response(r, m)
+        case msg.AppendRejected():
+            replication.on_append_rejected(r, m)
+        case msg.ForwardRefused():
+            forwarding.on_forward_refused(r, m)
+        case msg.PreVoteRequest():
+            election.on_pre_vote_request(r, m)
+        case msg.PreVoteResponse():
+            election.on_pre_vote_response(r, m)
+        case msg.VoteRequest():
+            election.on_vote_request(r, m)
+        case msg.VoteResponse():
+            election.on_vote_response(r, m)
+        case msg.InstallSnapshot():
+            replication.on_install_snapshot(r, m)
+        case msg.NewerTerm():
+            pass  # its term has done all
+        case msg.TimeoutNow():
+            election.on_timeout_now(r, m)
+        case _:
+            assert_never(m)
