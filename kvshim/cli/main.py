@@ -7,10 +7,11 @@ when it is called, so that starting a node loads nothing it does not need.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import cast
+from typing import NoReturn, cast
 
 from kvshim.errors import KvshimError
 
@@ -31,6 +32,9 @@ _NOT_OURS: Mapping[str, str] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Expected errors are one sentence on stderr."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:  # as a program, not called by a test
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave)
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -41,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left, as `kvshim --help | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _leave(_number: int, _frame: object) -> NoReturn:
+    """Told to stop before the node has handlers of its own: nothing was promised to anybody yet."""
+    sys.exit(0)
 
 
 def _dispatch(arguments: Sequence[str]) -> int:

@@ -64,6 +64,8 @@ class _Run:
 
     async def run(self) -> int:
         self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
         parts = build(self._config, self._data_dir, self._logger, self._fail)
         edge = Edge(parts, self._data_dir)
         try:
@@ -89,8 +91,6 @@ class _Run:
         await parts.delivery.reader.applied(status.commit_index)
 
     async def _serve(self, parts: Parts, edge: Edge) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._stop.set)
         await edge.start()
         wire_metrics(parts)
         sampler = Sampler(parts.metrics.runtime, self._loop)
