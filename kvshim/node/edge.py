@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol, assert_never
+
 from kvshim.backend.datadir import DataDir
-from kvshim.config import Url
+from kvshim.config import TransportKind, Url
 from kvshim.errors import StartupError
 from kvshim.http.health import HealthPages
 from kvshim.http.pages import Versions, metrics_routes, version_routes
@@ -13,7 +15,8 @@ from kvshim.logs import Event
 from kvshim.node.health import NodeHealth
 from kvshim.node.parts import Parts
 from kvshim.transport.client_tls import resolve_client_tls
-from kvshim.transport.grpcio_server import GrpcioOptions, GrpcioServer
+from kvshim.transport.http2.server import Http2Server
+from kvshim.transport.options import ServerOptions
 from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
 
 
@@ -27,8 +30,7 @@ class Edge:
         tls = None
         if any(url.tls for url in urls):
             tls = resolve_client_tls(config.client_tls, data_dir.path, urls, parts.logger)
-        options = GrpcioOptions.of(config, tls)
-        self._grpc = GrpcioServer(parts.methods(), options, parts.metrics.calls, parts.logger)
+        self._grpc = _transport(parts, ServerOptions.of(config, tls))
         self._http = HttpServer(_router(parts), tls, parts.logger)
         self._started = False
 
@@ -67,6 +69,27 @@ class Edge:
                 Event.METRICS_ADDRESS_IN_USE, address=str(url), reason=str(error)
             )
             return None
+
+
+class Transport(Protocol):
+    """A gRPC server, whoever wrote it."""
+
+    def bind(self) -> list[Url]: ...
+    async def start(self) -> None: ...
+    async def stop(self, grace_seconds: float) -> None: ...
+
+
+def _transport(parts: Parts, options: ServerOptions) -> Transport:
+    match parts.config.transport:
+        case TransportKind.HTTP2:
+            return Http2Server(parts.methods(), options, parts.metrics.calls, parts.logger)
+        case TransportKind.GRPCIO:
+            # grpc takes 20 MiB, which a node that does not use it shall not pay.
+            from kvshim.transport.grpcio_server import GrpcioServer
+
+            return GrpcioServer(parts.methods(), options, parts.metrics.calls, parts.logger)
+        case other:
+            assert_never(other)
 
 
 def _router(parts: Parts) -> Router:

@@ -26,8 +26,11 @@ def test_a_signal_during_the_start_ends_it_quietly(number, tmp_path):
         command += ["--advertise-client-urls", "http://127.0.0.1:2379"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
-            # The interpreter itself takes some 50 ms before any code of ours runs.
-            time.sleep(0.15 + delays.random())
+            # Before its first line the interpreter itself may still be loading.
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            assert b"starting kvshim" in first, first
+            time.sleep(delays.random())
             process.send_signal(number)
             output, _ = process.communicate(timeout=10)
         finally:
