@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 KVSHIM = Path(sys.executable).with_name("kvshim")
-TRIES = 8
+TRIES = 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
