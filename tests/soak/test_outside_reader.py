@@ -64,8 +64,9 @@ def test_a_reader_of_a_long_wal_is_reported_until_it_ends(
     with Load(node.target, OBJECTS, rng) as load:
         load.start(*[load.write] * 4, load.list_all, load.keep_lease)
         with reading(node.kv) as shell:
-            keys = count(shell)
+            keys, began = count(shell), time.monotonic()
             assert eventually(lambda: pinned_seconds(node) > 0, PINNED_SECONDS_MAX)
+            tell(f"outside reader: reported after {time.monotonic() - began:.1f} s")
             assert eventually(lambda: node.wal_bytes() > 2 * WAL_BYTES_MAX, 90)
             (line,) = node.lines(Event.WAL_PINNED)
             assert line["level"] == "warn"

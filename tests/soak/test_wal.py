@@ -36,10 +36,10 @@ RSS_BYTES_MAX = 384 * MIB
 """Four lists of 8 MB are in the air at any time, each joined once and sent."""
 
 RSS_GROWTH_BYTES_MAX = 24 * MIB
-RSS_BYTES_A_MINUTE_MAX = 1 * MIB
-LONG_SECONDS = 240.0
-"""From here on a large answer more or less at the end of a run is no slope."""
+"""Between the first third and the end of a long run: half a KiB kept of each request is more. A
+slope says less, since lists in the air and what malloc keeps of them move it by as much."""
 
+LONG_SECONDS = 240.0
 WRITE_P99_SECONDS_MAX = 2.0
 
 
@@ -96,7 +96,6 @@ def test_overlapping_lists_and_writes_leave_files_and_memory_flat(
     if soak_seconds >= LONG_SECONDS:
         rss = attrgetter("rss")
         assert seen.median(rss, 0.9, 1) < seen.median(rss, 0.25, 0.35) + RSS_GROWTH_BYTES_MAX
-        assert seen.slope(rss) < RSS_BYTES_A_MINUTE_MAX
 
     client.compact(client.revision(), physical=True)
     assert eventually(lambda: node.file_bytes("kv-1.db") < file_bytes_max, 20)
