@@ -1,7 +1,10 @@
 """Options that every suite below shares: which datastore the black-box stories talk to."""
 
+import os
+
 import pytest
 
+from kvshim.config import TransportKind
 from tests.support.datastore import Kind
 
 
@@ -13,6 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the program the API stories run against; etcd shows that a story itself is right",
     )
     parser.addoption(
+        "--transport",
+        choices=[kind.value for kind in TransportKind],
+        help="the transport that kvshim serves the API stories with, if not its default",
+    )
+    parser.addoption(
         "--record-golden",
         action="store_true",
         help="write what the datastore answers into the golden files; only with etcd",
@@ -20,4 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--transport"):
+        # The servers that tests start inherit it.
+        os.environ["KVSHIM_TRANSPORT"] = config.getoption("--transport")
     config.addinivalue_line("markers", "kvshim_only: what etcd answers otherwise, or not at all")

@@ -15,7 +15,7 @@ EXTRAS: tuple[Flag, ...] = (
         "grpcio",
         Disposition.OBEYED,
         "Which implementation of gRPC serves clients.",
-        choices=("grpcio",),
+        choices=("grpcio", "http2"),
     ),
     Flag(
         Section.KVSHIM,

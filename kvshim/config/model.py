@@ -33,6 +33,7 @@ class MetricsLevel(Enum):
 
 class TransportKind(Enum):
     GRPCIO = "grpcio"
+    HTTP2 = "http2"
 
 
 class TlsVersion(Enum):

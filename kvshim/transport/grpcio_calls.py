@@ -11,10 +11,10 @@ from typing import NoReturn, Protocol
 from urllib.parse import unquote
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
-from kvshim.errors import Code, RequestError
 from kvshim.metrics.calls import MethodMetrics
+from kvshim.transport.codec import decode, encode
 
 HALF_CLOSE_SETTLE_SECONDS = 0.001
 """grpc reports a stream that its client cancelled as half-closed first, a moment before the
@@ -31,34 +31,6 @@ class ServicerContext(Protocol):
     def time_remaining(self) -> float | None: ...
     def peer(self) -> str: ...
     def auth_context(self) -> Mapping[str, Sequence[bytes]]: ...
-
-
-class MessageTooLarge(RequestError):
-    code = Code.RESOURCE_EXHAUSTED
-
-    def __init__(self, size: int, size_max: int) -> None:
-        super().__init__(f"grpc: received message larger than max ({size} vs. {size_max})")
-
-
-class MalformedMessage(RequestError):
-    code = Code.INTERNAL
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"grpc: error unmarshalling request: {reason}")
-
-
-def decode(request: type[Message], data: bytes, size_max: int) -> Message:
-    """One request message; too large or unreadable ones fail with grpc-go's texts."""
-    if len(data) > size_max:
-        raise MessageTooLarge(len(data), size_max)
-    try:
-        return request.FromString(data)
-    except DecodeError as error:
-        raise MalformedMessage(str(error)) from None
-
-
-def encode(reply: Message | bytes) -> bytes:
-    return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
 
 class GrpcioCall:

@@ -17,20 +17,19 @@ import grpc
 from google.protobuf.message import Message
 
 from kvshim.errors import Code, RequestError, Stopped
-from kvshim.metrics.calls import CallKind, CallMetrics
+from kvshim.metrics.calls import CallMetrics
 from kvshim.rpc import Bidi, Method, Reply, ServerStream, SlicedBody, Unary
 from kvshim.transport.client_certs import CertificateRefused, ClientCertificatePolicy
-from kvshim.transport.grpcio_calls import (
-    GrpcioBidiCall,
-    GrpcioCall,
-    ServicerContext,
+from kvshim.transport.codec import (
+    CLIENT_API_VERSION,
+    InternalError,
     decode,
     encode,
-    write,
+    kind_of,
+    unknown_path,
 )
+from kvshim.transport.grpcio_calls import GrpcioBidiCall, GrpcioCall, ServicerContext, write
 from kvshim.transport.inflight import InFlight
-
-CLIENT_API_VERSION = "client-api-version"
 
 STATUS_CODES = {code: getattr(grpc.StatusCode, code.name) for code in Code}
 
@@ -38,12 +37,6 @@ Task: TypeAlias = "asyncio.Task[Any]"
 Serve: TypeAlias = Callable[[], Awaitable[bytes | None]]
 LogFailure: TypeAlias = Callable[[str, BaseException], None]
 """Told the path of a method and the exception that no handler should have let through."""
-
-
-class InternalError(RequestError):
-    """Our own bug, seen from outside; the log has the rest."""
-
-    code, text = Code.INTERNAL, "etcdserver: internal error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,18 +208,6 @@ async def whole(reply: Reply) -> bytes:
     return body
 
 
-def kind_of(method: Method) -> CallKind:
-    match method:
-        case Unary():
-            return CallKind.UNARY
-        case ServerStream():
-            return CallKind.SERVER_STREAM
-        case Bidi():
-            return CallKind.BIDI_STREAM
-        case _:
-            assert_never(method)
-
-
 class CallDetails(Protocol):
     """What grpc tells of a call before it has a handler."""
 
@@ -245,13 +226,7 @@ class MethodTable:
         return self._handlers.get(details.method) or self._unknown(details.method)
 
     def _unknown(self, path: str) -> object:
-        service, separator, method = path.removeprefix("/").rpartition("/")
-        if not separator:
-            text = f'malformed method name: "{path}"'
-        elif service in self._services:
-            text = f"unknown method {method} for service {service}"
-        else:
-            text = f"unknown service {service}"
+        text = unknown_path(path, self._services)
 
         async def refuse(_requests: object, context: ServicerContext) -> None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from kvshim.config import Config, Url
+from kvshim.config import Url
 from kvshim.errors import StartupError
 from kvshim.logs import Event, Logger
 from kvshim.metrics.calls import CallMetrics
@@ -23,10 +22,7 @@ from kvshim.transport.grpcio_credentials import server_credentials
 from kvshim.transport.grpcio_handlers import HandlerOptions, MethodTable, grpc_handler
 from kvshim.transport.inflight import InFlight
 from kvshim.transport.listeners import check_free, remove_socket, tcp_host
-from kvshim.transport.tls import TlsOptions
-
-GRPC_OVERHEAD_BYTES = 512 * 1024
-"""What etcd allows a message to be above `--max-request-bytes` before gRPC itself refuses it."""
+from kvshim.transport.options import INT32_MAX, ServerOptions
 
 PENDING_REQUESTS_MAX = 100_000
 """Calls that wait to be accepted. By default gRPC core drops some once 1000 wait."""
@@ -34,38 +30,7 @@ PENDING_REQUESTS_MAX = 100_000
 CANCEL_SECONDS_MAX = 1.0
 """After the grace: for cancelled calls to send their status."""
 
-INT32_MAX = 2**31 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcioOptions:
-    """etcd's flags that concern this transport. A time of 0 switches that keepalive off."""
-
-    listen_urls: tuple[Url, ...]
-    tls: TlsOptions | None = None
-    request_bytes_max: int = 3 * 512 * 1024
-    concurrent_streams_max: int = INT32_MAX
-    keepalive_min_time_seconds: float = 5.0
-    keepalive_interval_seconds: float = 2 * 60 * 60.0
-    keepalive_timeout_seconds: float = 20.0
-    reuse_port: bool = False
-
-    @classmethod
-    def of(cls, config: Config, tls: TlsOptions | None) -> GrpcioOptions:
-        return cls(
-            listen_urls=config.listen_client_urls,
-            tls=tls,
-            request_bytes_max=config.max_request_bytes,
-            concurrent_streams_max=config.max_concurrent_streams,
-            keepalive_min_time_seconds=config.grpc_keepalive_min_time_s,
-            keepalive_interval_seconds=config.grpc_keepalive_interval_s,
-            keepalive_timeout_seconds=config.grpc_keepalive_timeout_s,
-            reuse_port=config.socket_reuse_port,
-        )
-
-    @property
-    def message_bytes_max(self) -> int:
-        return self.request_bytes_max + GRPC_OVERHEAD_BYTES
+GrpcioOptions = ServerOptions
 
 
 class GrpcioServer:

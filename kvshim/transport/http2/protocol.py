@@ -1,0 +1,307 @@
+"""One connection on the event loop: bytes of a transport to `Connection`, its events to runners.
+
+Everything that calls send in one turn of the loop leaves in one write. While the socket does not
+take what is written, nothing is read and handlers that send wait. Every wait for the client has a
+limit of time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from kvshim.errors import Code
+from kvshim.transport.client_certs import (
+    CertificateRefused,
+    ClientCertificatePolicy,
+    peer_certificate,
+)
+from kvshim.transport.codec import unknown_path
+from kvshim.transport.http2 import frames
+from kvshim.transport.http2.call import Http2Call
+from kvshim.transport.http2.connection import Connection, ConnectionOptions
+from kvshim.transport.http2.events import (
+    CallOpened,
+    CallReset,
+    ConnectionFailed,
+    Event,
+    HalfClosed,
+    MessageReceived,
+    RequestRefused,
+)
+from kvshim.transport.http2.runner import MethodRunner
+from kvshim.transport.http2.wire import ErrorCode
+
+LINGER_SECONDS = 1.0
+"""After GOAWAY for a fault: input is read and dropped, since closing at once could discard it."""
+
+STALL_CHECKS = 4
+"""How often a stall is looked for in the time that it may last."""
+
+PING_PAYLOAD = b"kvshim!?"
+
+
+@dataclass(slots=True)
+class Serving:
+    """What all connections of one server share."""
+
+    loop: asyncio.AbstractEventLoop
+    runners: Mapping[str, MethodRunner]
+    services: frozenset[str]
+    options: ConnectionOptions
+    policy: ClientCertificatePolicy | None
+    keepalive_interval_seconds: float
+    keepalive_timeout_seconds: float
+    reject: Callable[[str], None]
+    """Told why a connection is ended."""
+    protocols: set[Http2Protocol] = field(default_factory=set)
+    none_left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever the last connection is gone."""
+
+
+class Http2Protocol(asyncio.Protocol):
+    """Drives one connection from its transport being made to its being lost."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._limits = serving.options.limits
+        self._loop = serving.loop
+        self.connection = Connection(serving.options)
+        self.peer = ""
+        self._transport: asyncio.Transport | None = None
+        self._certificate: bytes | None = None
+        self._is_secure = False
+        self._calls: dict[int, tuple[Http2Call, MethodRunner]] = {}
+        self._is_paused = False
+        self._is_flush_due = False
+        self._room = asyncio.Event()
+        self._received_at = 0.0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    # --- What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self._serving.protocols) >= self._limits.connections_max:
+            self._serving.reject("too many connections")
+            transport.abort()
+            return
+        self._serving.protocols.add(self)
+        self.peer = peer_name(transport.get_extra_info("peername"))
+        secured = transport.get_extra_info("ssl_object")
+        if secured is not None:
+            self._is_secure = True
+            self._certificate = _certificate(secured)
+        transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
+        self._received_at = self._loop.time()
+        self._after("preface", self._limits.preface_seconds_max, self._no_preface)
+        if self._serving.keepalive_interval_seconds > 0:
+            self._after("keepalive", self._serving.keepalive_interval_seconds, self._keep_alive)
+        self.flush_soon()
+
+    def data_received(self, data: bytes) -> None:
+        self._received_at = now = self._loop.time()
+        connection = self.connection
+        for event in connection.receive(data, now):
+            self._obey(event)
+        if connection.is_established and "preface" in self._timers:
+            self._cancel_timer("preface")
+        self.flush_soon()
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+        assert self._transport is not None
+        self._transport.pause_reading()
+        self._after("write", self._limits.write_seconds_max, self._cut)
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        assert self._transport is not None
+        self._cancel_timer("write")
+        self._transport.resume_reading()
+        self.flush_soon()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._serving.protocols.discard(self)
+        if not self._serving.protocols:
+            self._serving.none_left.set()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._reset_calls()
+        self._transport = None
+
+    # --- What calls and the server call
+
+    @property
+    def is_full(self) -> bool:
+        sender = self.connection.sender
+        return self._is_paused or sender.output_bytes > self._limits.write_buffer_bytes
+
+    def flush_soon(self) -> None:
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+
+    async def room(self) -> None:
+        self._room.clear()
+        await self._room.wait()
+
+    def admit(self) -> None:
+        policy = self._serving.policy
+        if policy is None or not self._is_secure:
+            return
+        if self._certificate is None:
+            raise CertificateRefused
+        policy.admit(self._certificate)
+
+    def forget(self, call: Http2Call) -> None:
+        self._calls.pop(call.stream.id, None)
+
+    def drain(self) -> None:
+        """Ask the client to go elsewhere with new calls."""
+        self.connection.drain()
+        self.flush_soon()
+
+    def close(self) -> None:
+        """Write what there is, then close."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection; what is unsent is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- Inside
+
+    def _obey(self, event: Event) -> None:
+        match event:
+            case MessageReceived(stream, data, is_last):
+                known = self._calls.get(stream.id)
+                if known is not None:
+                    call, runner = known
+                    runner.received(call, data)
+                    if is_last:
+                        runner.half_closed(call)
+            case CallOpened(stream, timeout_seconds):
+                opened_by = self._serving.runners.get(stream.head.path)
+                if opened_by is None:
+                    stream.is_discarding = True
+                    text = unknown_path(stream.head.path, self._serving.services)
+                    self.connection.sender.end(stream, Code.UNIMPLEMENTED, text)
+                    return
+                new = opened_by.opened(self, stream, timeout_seconds)
+                self._calls[stream.id] = new, opened_by
+            case HalfClosed(stream):
+                known = self._calls.get(stream.id)
+                if known is not None:
+                    known[1].half_closed(known[0])
+            case RequestRefused(stream, error):
+                known = self._calls.get(stream.id)
+                if known is not None:
+                    known[1].refused(known[0], error)
+            case CallReset(stream, _):
+                known = self._calls.get(stream.id)
+                if known is None:
+                    self.connection.handler_ended()
+                else:
+                    known[1].reset(known[0])
+            case ConnectionFailed(code, text):
+                self._failed(code, text)
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        transport, sender = self._transport, self.connection.sender
+        if transport is None or self._is_paused:
+            return
+        if sender.has_backlog:
+            for stream in sender.pump(self._limits.write_buffer_bytes):
+                known = self._calls.get(stream.id)
+                if known is not None and known[0].room is not None:
+                    known[0].room.set()
+        if sender.output:
+            transport.write(b"".join(sender.take()))
+        if self._is_paused:
+            return
+        self._room.set()
+        if sender.has_backlog:
+            self.flush_soon()
+        elif self.connection.streams.queued and "stall" not in self._timers:
+            self._watch_for_stalls()
+
+    def _failed(self, code: ErrorCode, text: str) -> None:
+        self._serving.reject(f"{code.name}: {text}")
+        self._reset_calls()
+        self.flush_soon()
+        self._after("linger", LINGER_SECONDS, self.close)
+
+    def _reset_calls(self) -> None:
+        for call, runner in list(self._calls.values()):
+            runner.reset(call)
+
+    def _after(self, name: str, seconds: float, action: Callable[[], None]) -> None:
+        self._cancel_timer(name)
+        self._timers[name] = self._loop.call_later(seconds, action)
+
+    def _cancel_timer(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _no_preface(self) -> None:
+        self._serving.reject("no HTTP/2 preface in time")
+        self.abort()
+
+    def _cut(self) -> None:
+        self._serving.reject("the client takes no bytes")
+        self.abort()
+
+    def _watch_for_stalls(self) -> None:
+        self._timers.pop("stall", None)
+        if not self.connection.streams.queued:
+            return
+        for event in self.connection.reset_stalled(self._loop.time()):
+            self._obey(event)
+        self.flush_soon()
+        seconds = self._limits.stall_seconds_max / STALL_CHECKS
+        self._after("stall", seconds, self._watch_for_stalls)
+
+    def _keep_alive(self) -> None:
+        """Ping a client that was silent for the whole interval; cut it if it stays silent."""
+        interval = self._serving.keepalive_interval_seconds
+        silent = self._loop.time() - self._received_at
+        if silent < interval:
+            self._after("keepalive", interval - silent, self._keep_alive)
+            return
+        self.connection.sender.control(frames.ping(PING_PAYLOAD))
+        self.flush_soon()
+        self._after("keepalive", self._serving.keepalive_timeout_seconds, self._check_alive)
+
+    def _check_alive(self) -> None:
+        timeout = self._serving.keepalive_timeout_seconds
+        if self._loop.time() - self._received_at > timeout:
+            self._serving.reject("no answer to a keepalive ping")
+            self.abort()
+        else:
+            interval = self._serving.keepalive_interval_seconds
+            self._after("keepalive", interval, self._keep_alive)
+
+
+def peer_name(address: object) -> str:
+    """`host:port`, or the path of a Unix socket."""
+    if not isinstance(address, tuple):
+        return address if isinstance(address, str) else ""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _certificate(connection: ssl.SSLObject) -> bytes | None:
+    try:
+        return peer_certificate(connection)
+    except CertificateRefused:
+        return None

@@ -1,0 +1,310 @@
+"""From events of a stream to a handler and back: one runner a method. Event loop only.
+
+Every path a call can end on is in `MethodRunner._run`: a handler's RequestError, a client that
+left, a deadline, a server that stops, a bug. Clients see a status and a short text, never a
+traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, assert_never
+
+from kvshim.errors import Code, RequestError, Stopped
+from kvshim.metrics.calls import CallMetrics
+from kvshim.rpc import Bidi, Method, ServerStream, SlicedBody, Unary
+from kvshim.transport.codec import (
+    CLIENT_API_VERSION,
+    InternalError,
+    MalformedMessage,
+    decode,
+    encode,
+    kind_of,
+)
+from kvshim.transport.http2.call import Driver, Http2BidiCall, Http2Call
+from kvshim.transport.http2.stream import State, Stream
+from kvshim.transport.http2.wire import ErrorCode
+from kvshim.transport.inflight import InFlight, Tracked
+
+LENGTH_MAX = 2**32 - 1
+"""What the prefix of a message can say."""
+
+LogFailure: TypeAlias = Callable[[str, BaseException], None]
+"""Told the path of a method and the exception that no handler should have let through."""
+
+
+class DeadlineExceeded(RequestError):
+    code, text = Code.DEADLINE_EXCEEDED, "context deadline exceeded"
+
+
+class ResponseTooLarge(RequestError):
+    code = Code.RESOURCE_EXHAUSTED
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"grpc: message too large ({size} bytes)")
+
+
+@dataclass(slots=True)
+class RunnerOptions:
+    """What all methods of one server share."""
+
+    loop: asyncio.AbstractEventLoop
+    message_bytes_max: int
+    log_failure: LogFailure
+    inflight: InFlight = field(default_factory=InFlight)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class MethodRunner(ABC):
+    """Runs the calls of one method; subclasses know its shape."""
+
+    def __init__(self, method: Method, metrics: CallMetrics, options: RunnerOptions) -> None:
+        self._path = method.path
+        self._request = method.request
+        self._metrics = metrics.method(kind_of(method), method.path)
+        self._options = options
+        self._loop = options.loop
+
+    # --- Events of the stream
+
+    def opened(self, driver: Driver, stream: Stream, timeout_seconds: float | None) -> Http2Call:
+        """A call begins; the driver tells of its other events by the methods below."""
+        call = self._new_call(driver, stream, timeout_seconds)
+        self._metrics.call_started(stream.head.metadata.get(CLIENT_API_VERSION))
+        if call.deadline is not None:
+            call.timer = self._loop.call_at(call.deadline, self._expire, call)
+        return call
+
+    @abstractmethod
+    def received(self, call: Http2Call, data: bytes) -> None:
+        """A request message arrived."""
+
+    @abstractmethod
+    def half_closed(self, call: Http2Call) -> None:
+        """No further message arrives."""
+
+    def refused(self, call: Http2Call, error: RequestError) -> None:
+        """The request cannot be read on."""
+        if call.task is None:
+            self._end(call, error)
+
+    def reset(self, call: Http2Call) -> None:
+        """The client is gone."""
+        call.is_reset = True
+        if call.task is None:
+            self._over(call, Code.CANCELLED)
+        else:
+            call.cancel()
+
+    def _expire(self, call: Http2Call) -> None:
+        call.timer = None
+        call.is_expired = True
+        if call.task is None:
+            self._end(call, DeadlineExceeded())
+        else:
+            call.cancel()
+
+    # --- One call
+
+    def _new_call(self, driver: Driver, stream: Stream, timeout_seconds: float | None) -> Http2Call:
+        return Http2Call(driver, stream, timeout_seconds, self._loop)
+
+    def _start(self, call: Http2Call, data: bytes) -> None:
+        task = self._loop.create_task(self._run(call, data))
+        call.task = task
+        self._options.tasks.add(task)
+
+    async def _run(self, call: Http2Call, data: bytes) -> None:
+        """Serve and count one call, and end it with its status."""
+        call.has_begun = True
+        error: RequestError | None = None
+        with self._track() as task:
+            try:
+                if call.is_reset or call.is_expired:
+                    raise asyncio.CancelledError
+                call.driver.admit()
+                await self._serve(call, data)
+            except RequestError as refusal:
+                error = refusal
+            except asyncio.CancelledError as cancelled:
+                error = self._cancelled(call, task, cancelled)
+            except Exception as failure:
+                self._options.log_failure(self._path, failure)
+                error = InternalError()
+            finally:
+                self._options.tasks.discard(task)
+        if error is None:
+            self._over(call, Code.OK)
+        else:
+            self._end(call, error)
+
+    def _cancelled(
+        self, call: Http2Call, task: asyncio.Task[Any], cancelled: BaseException
+    ) -> RequestError:
+        if self._options.inflight.was_stopped(task):
+            return Stopped()
+        if call.is_expired:
+            return DeadlineExceeded()
+        if not call.is_reset and call.stream.state is not State.CLOSED:
+            # Somebody cancelled what the handler awaited; unanswered, the client would wait on.
+            self._options.log_failure(self._path, cancelled)
+        return InternalError()
+
+    @abstractmethod
+    async def _serve(self, call: Http2Call, data: bytes) -> None:
+        """Run the handler and send all that it answers, and an OK."""
+
+    def _track(self) -> Tracked:
+        return self._options.inflight.stream()
+
+    def _end(self, call: Http2Call, error: RequestError) -> None:
+        if call.is_reset:
+            self._over(call, Code.CANCELLED)
+            return
+        stream = call.stream
+        stream.is_discarding = True
+        call.driver.connection.sender.end(stream, error.code, error.message)
+        self._over(call, error.code)
+
+    def _over(self, call: Http2Call, code: Code) -> None:
+        if call.timer is not None:
+            call.timer.cancel()
+        self._metrics.call_ended(code, self._loop.time() - call.began)
+        driver = call.driver
+        driver.forget(call)
+        if call.is_reset:
+            driver.connection.handler_ended()
+        driver.flush_soon()
+
+
+class OneRequestRunner(MethodRunner):
+    """What methods with one request message have in common."""
+
+    def received(self, call: Http2Call, data: bytes) -> None:
+        # Clients send one message; a handler never learns of more.
+        if call.task is None:
+            self._start(call, data)
+
+    def half_closed(self, call: Http2Call) -> None:
+        if call.task is None:
+            self._end(call, MalformedMessage("unexpected EOF"))
+
+
+class UnaryRunner(OneRequestRunner):
+    def __init__(self, method: Unary, metrics: CallMetrics, options: RunnerOptions) -> None:
+        super().__init__(method, metrics, options)
+        self._handler = method.handler
+
+    def _track(self) -> Tracked:
+        return self._options.inflight.unary()
+
+    async def _serve(self, call: Http2Call, data: bytes) -> None:
+        metrics = self._metrics
+        metrics.message_received(len(data))
+        request = decode(self._request, data, self._options.message_bytes_max)
+        reply = await self._handler(request, call)
+        if isinstance(reply, SlicedBody):
+            await self._send_slices(call, reply)
+            metrics.message_sent(reply.length)
+            return
+        message = encode(reply)
+        call.driver.connection.sender.reply(call.stream, message)
+        metrics.message_sent(len(message))
+
+    async def _send_slices(self, call: Http2Call, body: SlicedBody) -> None:
+        """Send a message as its slices come; one that comes short ends by a reset."""
+        if body.length > LENGTH_MAX:
+            raise ResponseTooLarge(body.length)
+        sender = call.driver.connection.sender
+        left = body.length
+        has_begun = False
+        try:
+            async for part in body.slices:
+                if not has_begun:
+                    sender.begin_message(call.stream, body.length)
+                    has_begun = True
+                left -= len(part)
+                if left < 0:
+                    break
+                await call.send_part(part)
+            if left:
+                raise ValueError(f"sliced body of {body.length} bytes came as {body.length - left}")
+        except BaseException:
+            if has_begun:
+                sender.reset(call.stream, ErrorCode.INTERNAL_ERROR)
+            raise
+        finally:
+            await close(body.slices)
+        sender.end(call.stream)
+
+
+class ServerStreamRunner(OneRequestRunner):
+    def __init__(self, method: ServerStream, metrics: CallMetrics, options: RunnerOptions) -> None:
+        super().__init__(method, metrics, options)
+        self._handler = method.handler
+
+    async def _serve(self, call: Http2Call, data: bytes) -> None:
+        self._metrics.message_received(len(data))
+        request = decode(self._request, data, self._options.message_bytes_max)
+        replies = self._handler(request, call)
+        try:
+            async for reply in replies:
+                message = encode(reply)
+                await call.send_message(message)
+                self._metrics.message_sent(len(message))
+        finally:
+            await close(replies)
+        call.driver.connection.sender.end(call.stream)
+
+
+class BidiRunner(MethodRunner):
+    def __init__(self, method: Bidi, metrics: CallMetrics, options: RunnerOptions) -> None:
+        super().__init__(method, metrics, options)
+        self._handler = method.handler
+
+    def opened(self, driver: Driver, stream: Stream, timeout_seconds: float | None) -> Http2Call:
+        call = super().opened(driver, stream, timeout_seconds)
+        self._start(call, b"")
+        return call
+
+    def received(self, call: Http2Call, data: bytes) -> None:
+        assert isinstance(call, Http2BidiCall)
+        call.push(data)
+
+    def half_closed(self, call: Http2Call) -> None:
+        assert isinstance(call, Http2BidiCall)
+        call.push(None)
+
+    def refused(self, call: Http2Call, error: RequestError) -> None:
+        assert isinstance(call, Http2BidiCall)
+        call.push(error)
+
+    def _new_call(self, driver: Driver, stream: Stream, timeout_seconds: float | None) -> Http2Call:
+        codec = (self._request, self._options.message_bytes_max, self._metrics)
+        return Http2BidiCall(driver, stream, timeout_seconds, self._loop, codec)
+
+    async def _serve(self, call: Http2Call, _data: bytes) -> None:
+        assert isinstance(call, Http2BidiCall)
+        await self._handler(call)
+        call.driver.connection.sender.end(call.stream)
+
+
+def runner_of(method: Method, metrics: CallMetrics, options: RunnerOptions) -> MethodRunner:
+    match method:
+        case Unary():
+            return UnaryRunner(method, metrics, options)
+        case ServerStream():
+            return ServerStreamRunner(method, metrics, options)
+        case Bidi():
+            return BidiRunner(method, metrics, options)
+        case _:
+            assert_never(method)
+
+
+async def close(replies: AsyncIterator[Any]) -> None:
+    """A generator left halfway must free what it holds now, not when it is collected."""
+    if isinstance(replies, AsyncGenerator):
+        await replies.aclose()

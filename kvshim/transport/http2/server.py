@@ -1,0 +1,140 @@
+"""The HTTP/2 transport of our own: serves a table of `kvshim.rpc` methods on the client URLs.
+
+`bind` claims the addresses and can fail, `start` begins to answer, `stop` drains. Event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Sequence
+
+from kvshim.config import Url
+from kvshim.errors import StartupError
+from kvshim.logs import Event, Logger
+from kvshim.metrics.calls import CallMetrics
+from kvshim.rpc import Bidi, Method, service_of
+from kvshim.transport.client_certs import ClientCertificatePolicy
+from kvshim.transport.http2.connection import ConnectionOptions
+from kvshim.transport.http2.limits import Limits
+from kvshim.transport.http2.protocol import Http2Protocol, Serving
+from kvshim.transport.http2.runner import RunnerOptions, runner_of
+from kvshim.transport.listeners import listen, remove_socket
+from kvshim.transport.options import ServerOptions
+from kvshim.transport.tls_context import server_context
+
+ALPN = ("h2",)
+
+CANCEL_SECONDS_MAX = 1.0
+"""After the grace: for cancelled calls to send their status."""
+
+CLOSE_SECONDS_MAX = 1.0
+"""For clients to take what was written last; longer than that they are cut off."""
+
+
+class Http2Server:
+    """A gRPC server on any number of addresses."""
+
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        options: ServerOptions,
+        metrics: CallMetrics,
+        log: Logger,
+        limits: Limits | None = None,
+    ) -> None:
+        self._options = options
+        self._limits = limits or Limits()
+        self._log = log
+        loop = asyncio.get_running_loop()
+        self._running = RunnerOptions(loop, options.message_bytes_max, self._log_failure)
+        self._serving = Serving(
+            loop=loop,
+            runners={method.path: runner_of(method, metrics, self._running) for method in methods},
+            services=frozenset(service_of(method) for method in methods),
+            options=ConnectionOptions(
+                message_bytes_max=options.message_bytes_max,
+                streams_max=options.concurrent_streams_max,
+                between_pings_seconds=options.keepalive_min_time_seconds,
+                bidi_paths=frozenset(m.path for m in methods if isinstance(m, Bidi)),
+                limits=self._limits,
+            ),
+            policy=ClientCertificatePolicy.of(options.tls) if options.tls else None,
+            keepalive_interval_seconds=options.keepalive_interval_seconds,
+            keepalive_timeout_seconds=options.keepalive_timeout_seconds,
+            reject=self._reject,
+        )
+        self._bound: list[tuple[Url, socket.socket]] = []
+        self._servers: list[asyncio.Server] = []
+
+    def bind(self) -> list[Url]:
+        """Claim every listen URL and return them with real ports; StartupError if one is taken.
+
+        Clients may connect from now on; they are answered after `start`.
+        """
+        return [self._bind(url) for url in self._options.listen_urls]
+
+    async def start(self) -> None:
+        """Begin to answer on the bound addresses."""
+        for url, sock in self._bound:
+            self._servers.append(await self._listen(url, sock))
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls, let unary ones finish within the grace, end all others."""
+        for server in self._servers:
+            server.close()
+        for protocol in self._serving.protocols:
+            protocol.drain()
+        await self._running.inflight.drain(grace_seconds)
+        if self._running.tasks:
+            await asyncio.wait(self._running.tasks, timeout=CANCEL_SECONDS_MAX)
+        await self._close_connections()
+        for url, sock in self._bound:
+            sock.close()
+            remove_socket(url)
+
+    async def _close_connections(self) -> None:
+        serving = self._serving
+        for protocol in list(serving.protocols):
+            protocol.close()
+        if serving.protocols:
+            serving.none_left.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                    await serving.none_left.wait()
+        for protocol in list(serving.protocols):
+            protocol.abort()
+
+    def _bind(self, url: Url) -> Url:
+        if url.tls and self._options.tls is None:
+            raise StartupError(
+                f"TLS key/cert (--cert-file, --key-file) must be provided for client url {url} "
+                "with HTTPS scheme"
+            )
+        sock = listen(url, reuse_port=self._options.reuse_port)
+        self._bound.append((url, sock))
+        return Url(url.scheme, url.host, 0 if url.is_unix else sock.getsockname()[1])
+
+    async def _listen(self, url: Url, sock: socket.socket) -> asyncio.Server:
+        loop, tls = self._serving.loop, self._options.tls
+        if not url.tls or tls is None:
+            return await loop.create_server(self._connected, sock=sock)
+        return await loop.create_server(
+            self._connected,
+            sock=sock,
+            ssl=server_context(tls, ALPN, self._warn),
+            ssl_handshake_timeout=self._limits.handshake_seconds_max,
+        )
+
+    def _connected(self) -> Http2Protocol:
+        return Http2Protocol(self._serving)
+
+    def _reject(self, reason: str) -> None:
+        self._log.debug(Event.CONNECTION_REJECTED, reason=reason)
+
+    def _warn(self, sentence: str) -> None:
+        self._log.warn(Event.SETTING_ADVICE, advice=sentence)
+
+    def _log_failure(self, path: str, error: BaseException) -> None:
+        self._log.error(Event.HANDLER_FAILED, method=path, exc_info=error)

@@ -1,0 +1,1 @@
+"""The transport of our own: its parts without sockets, and whole with clients of other makers."""
