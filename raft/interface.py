@@ -83,7 +83,10 @@ class ReplicatedLog(Protocol):
         """Queue a command; its fate is seen by `StateMachine.apply`. Raises `ProposalDropped`."""
 
     async def read_index(self) -> Index:
-        """An index such that a state machine that applied it serves a linearizable read."""
+        """An index such that a state machine that applied it serves a linearizable read.
+
+        Raises `NoLeader`, and does not wait for ever for one.
+        """
 
     def status(self) -> LogStatus:
         """The member's present view."""

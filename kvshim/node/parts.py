@@ -141,7 +141,7 @@ def build(
         leases = [(record.id, record.ttl) for record in view.leases()]
     quota = Quota(
         config.quota_backend_bytes,
-        lambda: storage.backend.sizes().db_bytes_in_use,
+        lambda: storage.backend.bytes_in_use,
         own.change_nospace,
     )
     quota.observe(alarms.own_nospace)

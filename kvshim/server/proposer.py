@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -44,6 +45,9 @@ class Proposer:
         self._request_bytes_max = request_bytes_max
         self._timeout_seconds = timeout_seconds
         self._waiting: dict[int, asyncio.Future[Message]] = {}
+        # All requests wait equally long, so their deadlines come in the order they were made.
+        self._deadlines: deque[tuple[float, int]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._next_id = _first_id(member_id)
         self._stopped = False
         self.failed_total = 0
@@ -73,11 +77,8 @@ class Proposer:
         self._waiting[command.id] = future
         try:
             self._hand_over(data)
-            async with asyncio.timeout(self._timeout_seconds):
-                answer = await future
-        except TimeoutError:
-            self.failed_total += 1
-            raise RequestTimedOut from None
+            self._limit(command.id)
+            answer = await future
         finally:
             self._waiting.pop(command.id, None)
         assert isinstance(answer, response)
@@ -97,9 +98,37 @@ class Proposer:
     def stop(self) -> None:
         """Refuse new requests and fail those that wait: their outcome is not known here."""
         self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(Stopped())
+
+    def _limit(self, command_id: int) -> None:
+        """Note the request's deadline. One timer serves all: each of its own would cost more than
+        the rest of the way through here.
+        """
+        loop = asyncio.get_running_loop()
+        while self._deadlines and self._deadlines[0][1] not in self._waiting:
+            self._deadlines.popleft()
+        self._deadlines.append((loop.time() + self._timeout_seconds, command_id))
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout_seconds, self._expire)
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._deadlines:
+            deadline, command_id = self._deadlines[0]
+            future = self._waiting.get(command_id)
+            if future is not None and deadline > now:
+                self._timer = loop.call_at(deadline, self._expire)
+                return
+            self._deadlines.popleft()
+            if future is not None and not future.done():
+                self.failed_total += 1
+                future.set_exception(RequestTimedOut())
+        self._timer = None
 
     def _hand_over(self, data: bytes) -> None:
         try:

@@ -70,6 +70,30 @@ async def test_an_unknown_outcome_is_a_timeout_and_is_not_proposed_again():
     assert proposer.pending == 0
 
 
+async def test_each_request_has_its_own_deadline():
+    proposer, log = make(timeout_seconds=0.2)
+    first = await started(proposer, put())
+    await asyncio.sleep(0.1)
+    second, third = await started(proposer, put()), await started(proposer, put())
+    with pytest.raises(RequestTimedOut):
+        await first
+    assert not second.done()
+    proposer.settle([(log.commands[1].id, rpc_pb2.PutResponse())])
+    await second
+    with pytest.raises(RequestTimedOut):
+        await third
+    assert proposer.failed_total == 2
+
+
+async def test_answered_requests_leave_no_deadline_behind():
+    proposer, log = make()
+    for number in range(100):
+        task = await started(proposer, put())
+        proposer.settle([(log.commands[number].id, rpc_pb2.PutResponse())])
+        await task
+    assert len(proposer._deadlines) == 1
+
+
 async def test_a_request_over_the_limit_is_refused_before_the_log():
     proposer, log = make()
     with pytest.raises(RequestTooLarge):
