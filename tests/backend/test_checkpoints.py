@@ -6,6 +6,9 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
+from kvshim.errors import StorageError
 from kvshim.types import KeyRange
 from tests.backend.support import Outside, eventually, open_store, put
 
@@ -146,4 +149,40 @@ def test_an_outside_writer_is_waited_for(tmp_path: Path) -> None:
     timer.join()
     assert store.revision == 2
     outside.close()
+    store.backend.close()
+
+
+def test_the_writer_waits_for_a_checkpoint_thread_that_lags(tmp_path: Path) -> None:
+    path = tmp_path / "kv-1.db"
+    store = open_store(path, wal_bytes_max=MIB, checkpoint_bytes=MIB // 4)
+
+    def write() -> None:
+        for number in range(400):
+            put(store, b"key%02d" % (number % 10), VALUE)
+
+    writer = threading.Thread(target=write)
+    with store.backend.checkpointer._lock:
+        writer.start()
+        assert eventually(lambda: wal_bytes(path) > MIB)
+        time.sleep(0.7)
+        assert wal_bytes(path) < 2 * MIB
+    writer.join()
+    assert store.revision == 401
+    store.backend.close()
+
+
+def test_a_store_that_failed_is_closed_without_copying_its_wal(tmp_path: Path) -> None:
+    """What an error left behind is for the next start to judge, not to be spread further."""
+    path = tmp_path / "kv-1.db"
+    store = open_store(path, checkpoint_seconds=3600)
+    put(store, b"a", VALUE)
+    before = path.read_bytes()
+    store.backend.failure = StorageError("broken")
+    with pytest.raises(StorageError, match="broken"):
+        put(store, b"a", VALUE)
+    store.backend.close()
+    assert path.read_bytes() == before
+    assert wal_bytes(path) > len(VALUE)
+    store = open_store(path)
+    assert store.revision == 2
     store.backend.close()

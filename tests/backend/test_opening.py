@@ -44,6 +44,12 @@ def cut_short(path: Path) -> None:
         file.truncate(path.stat().st_size // 2)
 
 
+def without_its_last_page(path: Path) -> None:
+    make(path)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 4096)
+
+
 def overwritten_schema(path: Path) -> None:
     make(path)
     with path.open("r+b") as file:
@@ -58,6 +64,7 @@ def overwritten_schema(path: Path) -> None:
         (other_program, "another program's database"),
         (not_a_database, "not a kvshim store"),
         (cut_short, "is corrupt"),
+        (without_its_last_page, "is corrupt"),
         (overwritten_schema, "is corrupt"),
     ],
 )

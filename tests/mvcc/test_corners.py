@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvshim.errors import FutureRevision
+from kvshim.mvcc import view as view_module
 from kvshim.mvcc.ranges import execute_range
 from kvshim.mvcc.records import LeaseRecord
 from kvshim.pb.etcd import rpc_pb2
@@ -73,6 +74,26 @@ def test_a_compaction_at_a_deletion_leaves_that_event_without_its_previous_versi
     rows = driver.store.backend.writer.all("SELECT key FROM history")
     assert rows == [(b"other",)]
     assert driver.store.backend.writer.all("SELECT * FROM ended") == []
+
+
+def test_history_never_splits_a_revision(driver: Driver) -> None:
+    driver.txn(("put", b"a", b"", 0), ("put", b"b", b"", 0), ("put", b"c", b"", 0))
+    driver.put(b"d")
+    with driver.store.read() as view:
+        events, following = view.history(KeyRange(b"a", None), 1, 3, 0)
+        assert ([event.key for event in events], following) == ([b"a", b"b", b"c"], 3)
+        assert view.history(KeyRange(b"a", None), 4, 3, 0) == ([], 4)
+
+
+def test_history_looks_at_a_bounded_number_of_revisions(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_module, "HISTORY_REVISIONS_MAX", 2)
+    for key in (b"a", b"b", b"c"):
+        driver.put(key)
+    with driver.store.read() as view:
+        assert view.history(KeyRange.of(b"c", b"d"), 1, 4, 100) == ([], 3)
+    driver.history(1, b"a", b"z")
 
 
 def test_compaction_at_a_revision_that_changed_a_key_twice(driver: Driver) -> None:

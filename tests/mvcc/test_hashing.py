@@ -107,6 +107,16 @@ def test_a_compacted_and_a_future_revision_are_refused(driver: Driver) -> None:
     assert isinstance(answer(driver, 3), list)
 
 
+def test_a_compaction_that_overtook_another_leaves_no_hash(driver: Driver) -> None:
+    """As in etcd, where the second one cannot hash what the first has not finished."""
+    for value in (b"1", b"2", b"3", b"4"):
+        driver.put(b"k", value)
+    driver.compact(3)
+    driver.compact(5)
+    driver.upkeep()
+    assert answer(driver, 5)[1:] == [5, 5]
+
+
 def test_below_revision_0_there_is_nothing_to_hash(driver: Driver) -> None:
     driver.put(b"k", b"v")
     assert answer(driver, -1) == [1084519789, -1, -1]
