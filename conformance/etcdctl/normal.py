@@ -56,6 +56,11 @@ RULES = (
         r"(?<=/)[0-9a-f]{12,16}\b",
         "<session>",
     ),
+    Rule(
+        "a client that is interrupted logs its own cancelled call if one happens to be under way",
+        r'(?m)^\{[^\n]*code = Canceled desc = context canceled"[^\n]*\}\n?',
+        "",
+    ),
 )
 
 COLUMNS = {
