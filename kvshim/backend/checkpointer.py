@@ -158,7 +158,9 @@ class Checkpointer:
             if self._stopping:
                 return
             try:
-                if self._behind:
+                # A checkpoint between a COMMIT and the news of its applied index copies everything
+                # and yet calls too little durable: that is made good here.
+                if self._behind or self._applied_index() > self.durable_index:
                     self.run_once()
             except StorageError as error:
                 self._on_failure(error)

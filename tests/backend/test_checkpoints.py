@@ -94,6 +94,26 @@ def test_a_quiet_store_is_checkpointed_after_a_while(tmp_path: Path) -> None:
     store.backend.close()
 
 
+def test_a_checkpoint_that_comes_right_behind_a_commit_forgets_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a checkpoint before the committed index is known, then the next one finds it."""
+    store = open_store(tmp_path / "kv-1.db", checkpoint_seconds=0.05)
+    checkpointer = store.backend.checkpointer
+    committed = checkpointer.committed
+
+    def at_once(wal_frames: int) -> None:
+        committed(wal_frames)
+        thread = threading.Thread(target=checkpointer.run_once)
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(checkpointer, "committed", at_once)
+    put(store, b"a", b"1", 5)
+    assert eventually(lambda: store.durable_index() == 5, seconds=3)
+    store.backend.close()
+
+
 def test_an_outside_reader_that_pins_the_wal_is_told_once_and_measured(tmp_path: Path) -> None:
     path = tmp_path / "kv-1.db"
     store = open_store(path, wal_bytes_max=MIB // 2, checkpoint_bytes=MIB // 8)
