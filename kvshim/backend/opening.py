@@ -17,7 +17,6 @@ from kvshim.backend.session import Session, open_connection, open_writer
 from kvshim.errors import StartupError
 
 _MAGIC: Final = b"SQLite format 3\x00"
-_WAL_HEADER_BYTES: Final = 32
 
 
 def open_or_create(path: Path, options: BackendOptions) -> Session:
@@ -70,19 +69,7 @@ def _examine(path: Path, db: apsw.Connection) -> bool:
         )
     if db.execute(schema.READ_STATE).fetchone() is None:
         raise StartupError(f"{path} is corrupt and was left as it is: it has no state row")
-    _refuse_truncated(path, db)
     return False
-
-
-def _refuse_truncated(path: Path, db: apsw.Connection) -> None:
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists() and wal.stat().st_size > _WAL_HEADER_BYTES:
-        return  # Pages beyond the end of the file may be in the WAL.
-    expected = db.pragma("page_count") * db.pragma("page_size")
-    if path.stat().st_size < expected:
-        raise StartupError(
-            f"{path} is corrupt and was left as it is: {path.stat().st_size} bytes of {expected}"
-        )
 
 
 def _create(path: Path, options: BackendOptions) -> Session:
