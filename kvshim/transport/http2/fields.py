@@ -20,8 +20,10 @@ STATIC_COUNT = len(STATIC)
 INDEXED = 0x80
 INDEX_IN_MORE_BYTES = 0xFF
 FIELD_OVERHEAD_BYTES = 32
-QUICK_FIELDS_MAX = 32
-"""A block with more leading indices than any client sends is left to the library's limits."""
+QUICK_FIELDS_MAX = 16
+"""More leading indices than clients send go to the library, which counts their bytes. So many
+entries of a table of 4 KiB are at most 64 KiB, as much as the library lets through."""
+
 SIZE_UPDATES_MAX = 2
 """Changes of the table's size in one block (RFC 7541, 4.2); the library takes any number."""
 

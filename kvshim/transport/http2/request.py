@@ -125,7 +125,7 @@ def parse_timeout(value: bytes) -> float:
     digits, unit = value[:-1], value[-1:]
     seconds = TIMEOUT_UNITS.get(unit[0]) if unit else None
     if seconds is None or len(digits) > TIMEOUT_DIGITS_MAX or not digits.isdigit():
-        raise ValueError(value)
+        raise ValueError(f"malformed grpc-timeout: {value!r}")
     return int(digits) * seconds
 
 
