@@ -59,6 +59,7 @@ class StalledCall:
         self._buffer = bytearray()
         self.body = bytearray()
         self.ended = False
+        self.reset = False
         window = WINDOW_BYTES if stall is Stall.WINDOW else WINDOW_BYTES_MAX
         headers = b"".join(
             literal(name, value)
@@ -96,6 +97,7 @@ class StalledCall:
     def message(self) -> bytes:
         """The only message of a unary answer that has been read to its end."""
         assert self.ended
+        assert not self.reset
         (length,) = struct.unpack_from("!I", self.body, 1)
         assert len(self.body) == GRPC_HEADER_BYTES + length
         return bytes(self.body[GRPC_HEADER_BYTES:])
@@ -116,9 +118,12 @@ class StalledCall:
                 self._socket.sendall(frame(SETTINGS, ACK, 0, b""))
             case 6 if not got.flags & ACK:
                 self._socket.sendall(frame(PING, ACK, 0, got.payload))
-            case 3 | 7:
-                raise ConnectionError(f"the server ended the call: {got}")
-        self.ended = got.kind in (DATA, HEADERS) and bool(got.flags & END_STREAM)
+            case 3:
+                self.reset = True
+            case 7:
+                raise ConnectionError(f"the server ended the connection: {got}")
+        ended = got.kind in (DATA, HEADERS) and bool(got.flags & END_STREAM)
+        self.ended = ended or self.reset
 
     def _receive(self) -> Frame:
         self._fill(FRAME_HEADER_BYTES)
