@@ -78,6 +78,7 @@ class Http2Protocol(asyncio.Protocol):
         self._is_flush_due = False
         self._room = asyncio.Event()
         self._received_at = 0.0
+        self._pinged_at = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     # --- What asyncio calls
@@ -280,16 +281,15 @@ class Http2Protocol(asyncio.Protocol):
             return
         self.connection.sender.control(frames.ping(PING_PAYLOAD))
         self.flush_soon()
+        self._pinged_at = self._loop.time()
         self._after("keepalive", self._serving.keepalive_timeout_seconds, self._check_alive)
 
     def _check_alive(self) -> None:
-        timeout = self._serving.keepalive_timeout_seconds
-        if self._loop.time() - self._received_at > timeout:
+        if self._received_at < self._pinged_at:
             self._serving.reject("no answer to a keepalive ping")
             self.abort()
         else:
-            interval = self._serving.keepalive_interval_seconds
-            self._after("keepalive", interval, self._keep_alive)
+            self._keep_alive()
 
 
 def peer_name(address: object) -> str:

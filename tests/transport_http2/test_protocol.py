@@ -1,0 +1,344 @@
+"""The connection on the event loop with real sockets: limits of time, backpressure, one write."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from grpc.aio import AioRpcError
+
+from kvshim.config import MetricsLevel
+from kvshim.metrics.registry import Metrics
+from kvshim.pb.etcd import rpc_pb2
+from kvshim.rpc import Bidi, BidiCall, Call, SlicedBody, Unary
+from kvshim.transport.http2.limits import Limits
+from kvshim.transport.http2.protocol import Http2Protocol
+from kvshim.transport.http2.server import Http2Server
+from kvshim.transport.options import ServerOptions
+from tests.transport.serving import LOCAL, RANGE, SERVICE, Handlers, LogBook
+from tests.transport_http2 import peer as p
+from tests.transport_http2.peer import Peer, message, raw_frame
+
+UNARY = SERVICE + "Unary"
+GREETING = p.PREFACE + raw_frame(p.SETTINGS, 0, 0)
+SLICE = bytes(range(256)) * 256
+
+
+class Big:
+    """Answers that are larger than any buffer."""
+
+    def __init__(self, slices: int = 0) -> None:
+        self.slices = slices
+        self.sent = 0
+        self.closed = False
+
+    async def unary(self, request: Any, _call: Call) -> Any:
+        if request.key == b"small":
+            return b"small"
+        if request.key == b"whole":
+            return b"\x0a\x00" + bytes(20_000_000)
+        return SlicedBody(len(SLICE) * self.slices, self._parts())
+
+    async def bidi(self, call: BidiCall) -> None:
+        await call.receive()
+        for _ in range(self.slices):
+            await call.send(SLICE)
+            self.sent += 1
+
+    async def _parts(self) -> AsyncIterator[bytes]:
+        try:
+            for _ in range(self.slices):
+                yield SLICE
+                self.sent += 1
+        finally:
+            self.closed = True
+
+
+@asynccontextmanager
+async def served(
+    handlers: Any, limits: Limits | None = None, **options: Any
+) -> AsyncIterator[tuple[Http2Server, int, LogBook]]:
+    methods = [
+        Unary(UNARY, RANGE, handlers.unary),
+        Bidi(SERVICE + "Bidi", RANGE, handlers.bidi),
+    ]
+    log = LogBook()
+    server = Http2Server(
+        methods,
+        ServerOptions(listen_urls=(LOCAL,), **options),
+        Metrics(MetricsLevel.BASIC).calls,
+        log,
+        limits,
+    )
+    [url] = server.bind()
+    await server.start()
+    try:
+        yield server, url.port, log
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def ends(reader: asyncio.StreamReader, seconds: float = 5) -> bytes:
+    """What is left to read; fails if the server does not end the connection in time."""
+    heard = b""
+    async with asyncio.timeout(seconds):
+        try:
+            while data := await reader.read(1 << 16):
+                heard += data
+        except ConnectionResetError:
+            pass
+    return heard
+
+
+def reasons(log: LogBook) -> list[str]:
+    return [fields["reason"] for _, _, fields in log.lines if "reason" in fields]
+
+
+def ask(key: bytes, path: str = UNARY, stream_id: int = 1, flags: int = p.END_STREAM) -> bytes:
+    block = Peer().encoder.encode(p.request_headers(path))
+    body = message(RANGE(key=key).SerializeToString())
+    return raw_frame(p.HEADERS, p.END_HEADERS, stream_id, block) + raw_frame(
+        p.DATA, flags, stream_id, body
+    )
+
+
+@pytest.mark.parametrize("said", [b"", p.PREFACE[:10], p.PREFACE])
+async def test_a_client_that_does_not_begin_loses_its_connection(said):
+    limits = Limits(preface_seconds_max=0.2)
+    async with served(Handlers(), limits) as (_, port, log), connected(port) as (reader, writer):
+        writer.write(said)
+        await ends(reader)
+        assert reasons(log) == ["no HTTP/2 preface in time"]
+
+
+async def test_a_client_that_began_is_not_timed():
+    limits = Limits(preface_seconds_max=0.2)
+    async with served(Handlers(), limits) as (_, port, log), connected(port) as (reader, writer):
+        writer.write(GREETING)
+        await asyncio.sleep(0.4)
+        writer.write(ask(b"four"))
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"grpc-status")
+        assert reasons(log) == []
+
+
+async def test_another_protocol_is_told_goodbye():
+    async with served(Handlers()) as (_, port, _), connected(port) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert b"no HTTP/2 preface" in await ends(reader)
+
+
+async def test_connections_are_limited():
+    limits = Limits(connections_max=1)
+    async with (
+        served(Handlers(), limits) as (_, port, log),
+        connected(port) as (first, _),
+        connected(port) as (second, _),
+    ):
+        assert await ends(second) == b""
+        assert reasons(log) == ["too many connections"]
+        assert await first.read(9)
+
+
+async def test_a_client_that_reads_nothing_is_cut_off():
+    limits = Limits(write_seconds_max=0.3)
+    big = Big(slices=1000)
+    async with served(big, limits) as (_, port, log), connected(port) as (reader, writer):
+        window = b"\0\4\x7f\xff\xff\xff"
+        writer.write(p.PREFACE + raw_frame(p.SETTINGS, 0, 0, window))
+        writer.write(raw_frame(p.WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0") + ask(b"sliced"))
+        await asyncio.sleep(1)
+        assert reasons(log) == ["the client takes no bytes"]
+        assert big.closed
+        assert big.sent < 300, "the handler waited for the socket"
+        await ends(reader)
+
+
+async def test_a_client_that_opens_no_window_loses_the_stream():
+    limits = Limits(stall_seconds_max=0.4)
+    big = Big(slices=1000)
+    async with served(big, limits) as (_, port, _), connected(port) as (reader, writer):
+        writer.write(GREETING + ask(b"sliced"))
+        async with asyncio.timeout(5):
+            await reader.readuntil(raw_frame(p.RST_STREAM, 0, 1, b"\0\0\0\x08"))
+        await asyncio.sleep(0.05)
+        assert big.closed
+        assert big.sent <= 2, "the handler waited for the window"
+        writer.write(ask(b"sliced", stream_id=3))
+        async with asyncio.timeout(5):
+            await reader.readuntil(raw_frame(p.RST_STREAM, 0, 3, b"\0\0\0\x08"))
+
+
+async def test_a_silent_client_is_pinged_and_then_cut_off():
+    timing = {"keepalive_interval_seconds": 0.2, "keepalive_timeout_seconds": 0.2}
+    async with served(Handlers(), **timing) as (_, port, log), connected(port) as (reader, writer):
+        writer.write(GREETING)
+        assert b"\0\0\x08\x06\0" in await ends(reader)
+        assert reasons(log) == ["no answer to a keepalive ping"]
+
+
+async def test_a_client_that_answers_pings_stays():
+    timing = {"keepalive_interval_seconds": 0.1, "keepalive_timeout_seconds": 0.1}
+    async with served(Handlers(), **timing) as (_, port, log), connected(port) as (reader, writer):
+        writer.write(GREETING)
+        async with asyncio.timeout(10):
+            for _ in range(5):
+                await reader.readuntil(b"\0\0\x08\x06\0\0\0\0\0")
+                writer.write(raw_frame(p.PING, p.ACK, 0, await reader.readexactly(8)))
+        assert reasons(log) == []
+
+
+async def test_answers_of_one_turn_leave_in_one_write(monkeypatch: pytest.MonkeyPatch):
+    writes: list[bytes] = []
+    made = Http2Protocol.connection_made
+
+    def watched(self: Http2Protocol, transport: Any) -> None:
+        made(self, transport)
+        plain = transport.write
+        transport_write = lambda data: (writes.append(data), plain(data))  # noqa: E731
+        monkeypatch.setattr(self, "_transport", Recorder(transport, transport_write))
+
+    monkeypatch.setattr(Http2Protocol, "connection_made", watched)
+    async with served(Handlers()) as (_, port, _), connected(port) as (reader, writer):
+        writer.write(GREETING)
+        await asyncio.sleep(0.05)
+        writes.clear()
+        writer.write(b"".join(ask(b"four", stream_id=2 * n + 1) for n in range(50)))
+        async with asyncio.timeout(5):
+            for _ in range(50):
+                await reader.readuntil(b"grpc-status\x010")
+        assert len(writes) <= 2
+
+
+class Recorder:
+    """A transport whose writes are looked at."""
+
+    def __init__(self, transport: Any, write: Any) -> None:
+        self._transport = transport
+        self.write = write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+
+
+def channel_to(port: int) -> Any:
+    return grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=UNLIMITED)
+
+
+def raw_unary(channel: Any) -> Any:
+    """A call whose reply stays bytes."""
+    return channel.unary_unary(UNARY, lambda m: m.SerializeToString(), None)
+
+
+@pytest.mark.parametrize("key", [b"whole", b"sliced"])
+async def test_large_responses_arrive_whole(key):
+    async with served(Big(slices=400)) as (_, port, _), channel_to(port) as channel:
+        answer = await raw_unary(channel)(RANGE(key=key), timeout=30)
+    expected = SLICE * 400 if key == b"sliced" else b"\x0a\x00" + bytes(20_000_000)
+    assert answer == expected
+
+
+async def test_a_call_beside_a_large_response_does_not_wait_for_it():
+    async with served(Big(slices=10_000)) as (_, port, _), channel_to(port) as channel:
+        stream = channel.stream_stream(SERVICE + "Bidi", lambda m: m.SerializeToString(), None)()
+        await stream.write(RANGE())
+        for _ in range(10):
+            await stream.read()
+        assert await raw_unary(channel)(RANGE(key=b"small"), timeout=5) == b"small"
+        stream.cancel()
+
+
+async def test_gzip_from_a_client_is_read():
+    async with served(Handlers()) as (_, port, _), channel_to(port) as channel:
+        call = channel.unary_unary(
+            UNARY, lambda m: m.SerializeToString(), rpc_pb2.RangeResponse.FromString
+        )
+        request = RANGE(key=b"k" * 10_000)
+        answer = await call(request, compression=grpc.Compression.Gzip, timeout=5)
+        assert answer.count == 10_000
+        with pytest.raises(AioRpcError) as caught:
+            await call(request, compression=grpc.Compression.Deflate, timeout=5)
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_lost_connection_ends_its_calls():
+    handlers = Handlers()
+    async with served(handlers) as (server, port, log), connected(port) as (_, writer):
+        writer.write(GREETING + ask(b"wait"))
+        await handlers.entered.wait()
+        writer.transport.abort()
+        async with asyncio.timeout(5):
+            while handlers.cancelled != ["unary"]:  # noqa: ASYNC110 - a list, not an event
+                await asyncio.sleep(0.01)
+        assert server._running.tasks == set()
+        assert log.lines == []
+
+
+async def test_a_fault_ends_the_calls_of_its_connection():
+    handlers = Handlers()
+    async with served(handlers) as (_, port, _), connected(port) as (reader, writer):
+        writer.write(GREETING + ask(b"wait"))
+        await handlers.entered.wait()
+        writer.write(raw_frame(p.PING, 0, 0, b"short"))
+        assert b"PING of a bad length" in await ends(reader)
+        assert handlers.cancelled == ["unary"]
+
+
+@pytest.mark.parametrize("path", [UNARY, SERVICE + "Bidi"])
+async def test_a_call_that_is_reset_before_its_handler_begins(path):
+    handlers = Handlers()
+    async with served(handlers) as (server, port, log), connected(port) as (reader, writer):
+        reset = raw_frame(p.RST_STREAM, 0, 1, b"\0\0\0\x08")
+        writer.write(GREETING + ask(b"wait", path, flags=0) + reset + ask(b"four", stream_id=3))
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"grpc-status\x010")
+        assert handlers.cancelled == []
+        assert server._running.tasks == set()
+        assert log.lines == []
+        for protocol in server._serving.protocols:
+            assert protocol.connection._lingering == 0
+            assert protocol._calls == {}
+
+
+async def test_a_deadline_that_has_passed_already():
+    handlers = Handlers()
+    async with served(handlers) as (_, port, _), connected(port) as (reader, writer):
+        block = Peer().encoder.encode(p.request_headers(UNARY, grpc_timeout="0n"))
+        writer.write(GREETING + raw_frame(p.HEADERS, p.END_HEADERS, 1, block))
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"context deadline exceeded")
+        assert handlers.calls == []
+
+
+@pytest.mark.parametrize("flags", [0, p.END_STREAM])
+async def test_a_unary_call_without_a_message(flags):
+    async with served(Handlers()) as (_, port, _), connected(port) as (reader, writer):
+        block = Peer().encoder.encode(p.request_headers(UNARY))
+        writer.write(GREETING + raw_frame(p.HEADERS, p.END_HEADERS | flags, 1, block))
+        if not flags:
+            writer.write(raw_frame(p.DATA, p.END_STREAM, 1))
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"unexpected EOF")
+
+
+async def test_stopping_says_goodbye_to_idle_clients():
+    async with served(Handlers()) as (server, port, _), connected(port) as (reader, writer):
+        writer.write(GREETING)
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(2):
+            await server.stop(5)
+        assert raw_frame(p.GOAWAY, 0, 0, bytes(8)) in await ends(reader)
