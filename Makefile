@@ -8,7 +8,7 @@ PORT ?= 2379
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test conformance bench fmt lint type proto check clean
+.PHONY: help setup run test conformance soak bench fmt lint type proto check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: $(SETUP) lint type ## lint, types and all tests that need no Go (under 5 m
 conformance: $(CONFORMANCE_SETUP) ## real etcd, etcdctl and kube-apiserver, built from their Go modules
 	$(BIN)/python conformance/build.py
 	$(PYTEST) conformance -q
+
+soak: $(SETUP) ## ten minutes of lists and writes: WAL, files and memory stay flat
+	$(PYTEST) tests/soak/test_wal.py --soak-seconds 600 -q -s
 
 bench: $(SETUP) ## compare with etcd in one run, print ratios
 	$(BIN)/python -m bench

@@ -55,12 +55,14 @@ class NodeHooks:
     """Called on the log thread: must be quick and must not raise.
 
     `on_fsync` gets the seconds of every append; `on_slow_fsync` of those that took too long;
+    `on_wal_pinned` the WAL's bytes when an outside reader keeps it from starting over;
     `on_fatal` the reason when the log cannot go on: nothing further is made durable or applied.
     """
 
     on_fsync: Callable[[float], None] = _ignore
     on_slow_fsync: Callable[[float], None] = _ignore
     on_fatal: Callable[[LogError], None] = _ignore
+    on_wal_pinned: Callable[[int], None] = _ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +256,7 @@ class Node:
         self._wal_bytes_limit = self._storage.options.wal_bytes_max
         if not self._storage.checkpoint():
             self._wal_bytes_limit += self._storage.wal_bytes
+            self._hooks.on_wal_pinned(self._storage.wal_bytes)
 
     def _show(self, member: SoleMember) -> None:
         log = self._storage

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from kvshim.api.header import Headers
 from kvshim.backend.backend import Sizes
-from kvshim.mvcc.hashing import hash_all, hash_kv
+from kvshim.mvcc.hashing import hash_all, hash_store
 from kvshim.mvcc.store import Store
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
@@ -94,8 +95,8 @@ class MaintenanceService:
 
     async def hash_kv(self, request: rpc_pb2.HashKVRequest, _call: Call) -> Reply:
         """etcd's hash of the key space at a revision; equal histories give equal values."""
-        revision, (value, compacted, hashed) = await self._reader.read(
-            lambda view: (view.revision, hash_kv(view, request.revision))
+        revision, (value, compacted, hashed) = await self._reader.on_thread(
+            partial(hash_store, self._store, request.revision)
         )
         return rpc_pb2.HashKVResponse(
             header=self._headers.make(revision),

@@ -111,7 +111,7 @@ class _Stream:
     def _read(self, view: ReadView, limit: int) -> Chunk:
         if not self._keys_only:
             return view.chunk(self._keys, self._at, limit)
-        versions = view.versions(self._keys, self._at, limit)
+        versions = view.bare_versions(self._keys, self._at, limit)
         pairs = [
             encode_pair(v.key, v.create_revision, v.mod_revision, v.version, b"", 0)
             for v in versions

@@ -130,7 +130,12 @@ def build(
     storage = Storage.open(data_dir, config)
     store = storage.store
     member_id, cluster_id = storage.identity(config)
-    hooks = NodeHooks(reports.fsynced, reports.slow_fsync, on_fatal)
+    hooks = NodeHooks(
+        on_fsync=reports.fsynced,
+        on_slow_fsync=reports.slow_fsync,
+        on_fatal=on_fatal,
+        on_wal_pinned=reports.log_wal_pinned,
+    )
     log = Node(storage.log, cluster_id=cluster_id, member_id=member_id, hooks=hooks)
     timeout_seconds = request_timeout_seconds(config.election_ms)
     readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")

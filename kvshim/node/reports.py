@@ -57,11 +57,17 @@ class Reports:
 
     def wal_pinned(self, seconds: float, wal_bytes: int) -> None:
         """The checkpoint thread cannot reset the WAL because of another program."""
-        self.logger.warn(Event.WAL_PINNED, seconds=round(seconds, 1), wal_bytes=wal_bytes)
+        self.logger.warn(
+            Event.WAL_PINNED, file="kv.db", seconds=round(seconds, 1), wal_bytes=wal_bytes
+        )
+
+    def log_wal_pinned(self, wal_bytes: int) -> None:
+        """The log thread cannot reset its WAL because of another program; told at each doubling."""
+        self.logger.warn(Event.WAL_PINNED, file="raft.db", wal_bytes=wal_bytes)
 
     def wal_released(self, seconds: float) -> None:
         """The checkpoint thread can reset the WAL again."""
-        self.logger.info(Event.WAL_RELEASED, seconds=round(seconds, 1))
+        self.logger.info(Event.WAL_RELEASED, file="kv.db", seconds=round(seconds, 1))
 
     def damaged(self, faults: Iterable[Fault]) -> None:
         """The scrub found damage; event loop."""

@@ -296,8 +296,12 @@ async def test_the_wal_is_bounded_while_writes_go_on(path: Path) -> None:
 
 async def test_an_outside_reader_delays_the_wal_but_stops_nothing(path: Path) -> None:
     machine = Machine()
-    node = node_on(path, wal_bytes_max=128 << 10)
+    told: list[int] = []
+    hooks = NodeHooks(on_wal_pinned=told.append)
+    node = node_on(path, wal_bytes_max=128 << 10, hooks=hooks)
     await node.start(machine)
+    await write_bytes(node, machine, 1 << 20)
+    assert told == [], "without a reader nothing is told"
     reader = OutsideReader(path)
     wal = path.with_name("raft.db-wal")
 
@@ -311,6 +315,7 @@ async def test_an_outside_reader_delays_the_wal_but_stops_nothing(path: Path) ->
     reader.leave()
 
     assert pinned > 3 << 20
+    assert 1 <= len(told) <= 10, "told, but not again and again"
     assert freed < 1 << 20, "the WAL started over and shrank once the reader had left"
     assert LogStorage.open(path).last_index == machine.applied
 
