@@ -50,12 +50,17 @@ def _ignore(_: object) -> None:
     """The default of a hook."""
 
 
+def _nothing() -> None:
+    """The default of a hook without arguments."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeHooks:
     """Called on the log thread: must be quick and must not raise.
 
     `on_fsync` gets the seconds of every append; `on_slow_fsync` of those that took too long;
-    `on_wal_pinned` the WAL's bytes when an outside reader keeps it from starting over;
+    `on_wal_pinned` the WAL's bytes when an outside reader keeps it from starting over, once until
+    `on_wal_released` says that it has left;
     `on_fatal` the reason when the log cannot go on: nothing further is made durable or applied.
     """
 
@@ -63,6 +68,7 @@ class NodeHooks:
     on_slow_fsync: Callable[[float], None] = _ignore
     on_fatal: Callable[[LogError], None] = _ignore
     on_wal_pinned: Callable[[int], None] = _ignore
+    on_wal_released: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,7 @@ class Node:
         self._wal_bytes_limit = storage.options.wal_bytes_max
         self._copier: WalCopier | None = None
         self._copying: Future[None] | None = None
+        self._pinned = False
         self._copy_thread = ThreadPoolExecutor(1, thread_name_prefix="raft-checkpoint")
         self._ended = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -254,9 +261,15 @@ class Node:
         self._copying.result()
         self._copying = None
         self._wal_bytes_limit = self._storage.options.wal_bytes_max
-        if not self._storage.checkpoint():
-            self._wal_bytes_limit += self._storage.wal_bytes
+        if self._storage.checkpoint():
+            if self._pinned:
+                self._hooks.on_wal_released()
+            self._pinned = False
+            return
+        self._wal_bytes_limit += self._storage.wal_bytes
+        if not self._pinned:
             self._hooks.on_wal_pinned(self._storage.wal_bytes)
+        self._pinned = True
 
     def _show(self, member: SoleMember) -> None:
         log = self._storage

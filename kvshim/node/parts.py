@@ -135,6 +135,7 @@ def build(
         on_slow_fsync=reports.slow_fsync,
         on_fatal=on_fatal,
         on_wal_pinned=reports.log_wal_pinned,
+        on_wal_released=reports.log_wal_released,
     )
     log = Node(storage.log, cluster_id=cluster_id, member_id=member_id, hooks=hooks)
     timeout_seconds = request_timeout_seconds(config.election_ms)

@@ -62,8 +62,12 @@ class Reports:
         )
 
     def log_wal_pinned(self, wal_bytes: int) -> None:
-        """The log thread cannot reset its WAL because of another program; told at each doubling."""
+        """The log thread cannot reset its WAL because of another program."""
         self.logger.warn(Event.WAL_PINNED, file="raft.db", wal_bytes=wal_bytes)
+
+    def log_wal_released(self) -> None:
+        """The log thread can reset its WAL again."""
+        self.logger.info(Event.WAL_RELEASED, file="raft.db")
 
     def wal_released(self, seconds: float) -> None:
         """The checkpoint thread can reset the WAL again."""
