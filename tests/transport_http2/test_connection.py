@@ -150,15 +150,28 @@ def test_a_reset_reaches_the_handler():
         ({"grpc-timeout": "soon"}, "400", "13"),
     ],
 )
-@pytest.mark.parametrize("flags", [0, p.END_STREAM])
-def test_requests_that_are_no_calls_are_answered(fields, status, code, flags):
+def test_requests_that_are_no_calls_are_answered(fields, status, code):
     peer = Peer()
     merged = {**dict(request_headers()), **fields}
-    assert peer.headers(1, list(merged.items()), flags) == []
-    answer = peer.answer()
-    assert (answer.fields[":status"], answer.fields["grpc-status"]) == (status, code)
-    assert answer.ended
+    assert peer.headers(1, list(merged.items()), p.END_STREAM) == []
+    assert peer.headers(3, list(merged.items())) == []
+    assert 3 not in peer.answers, "it may turn out to be malformed yet"
+    assert peer.frame(p.DATA, p.END_STREAM, 3, b"body") == []
+    for stream_id in (1, 3):
+        answer = peer.answer(stream_id)
+        assert (answer.fields[":status"], answer.fields["grpc-status"]) == (status, code)
+        assert answer.ended
+        assert answer.reset is None
     assert len(peer.connection.streams) == 0
+
+
+def test_an_endless_request_that_is_no_call_is_answered_too():
+    peer = Peer()
+    peer.headers(1, [*request_headers()[:4]])
+    for _ in range(5):
+        peer.frame(p.DATA, 0, 1, bytes(16_000))
+    assert peer.answer().fields[":status"] == "415"
+    assert peer.answer().reset == 0
 
 
 def test_pings_are_answered():

@@ -54,7 +54,6 @@ class Http2Call:
         "room",
         "stream",
         "task",
-        "timer",
     )
 
     def __init__(
@@ -69,7 +68,6 @@ class Http2Call:
         self.loop = loop
         self.began = loop.time()
         self.deadline: float | None = None
-        self.timer: asyncio.TimerHandle | None = None
         if timeout_seconds is not None:
             self.deadline = self.began + timeout_seconds
         self.task: asyncio.Task[Any] | None = None

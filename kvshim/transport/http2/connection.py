@@ -49,6 +49,9 @@ from kvshim.transport.http2.wire import (
     StreamFault,
 )
 
+REFUSED_BYTES_MAX = 64 * 1024
+"""Of a request that is no call, after which it is answered though it goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
@@ -212,6 +215,9 @@ class Connection:
         if ends:
             self._client_ends(stream, messages)
             return
+        if stream.refusal is not None and stream.received > REFUSED_BYTES_MAX:
+            self.sender.end_with_block(stream, stream.refusal)
+            return
         for message in messages:
             self._events.append(MessageReceived(stream, message, is_last=False))
             if stream.withholds:
@@ -238,6 +244,8 @@ class Connection:
         stream.state = CLIENT_ENDS[stream.state]
         self._windows.forget(stream)
         if stream.is_discarding:
+            if stream.refusal is not None:
+                self.sender.end_with_block(stream, stream.refusal)
             return
         if stream.reader.held:
             self._refuse(stream, MalformedMessage("unexpected EOF"))
@@ -309,11 +317,12 @@ class Connection:
         if why is None:
             self._events.append(CallOpened(stream, seconds))
         else:
+            # Answered when it has ended, as a request of HTTP is: until then it may turn out to
+            # be malformed, or be taken back.
             stream.is_discarding = True
+            stream.refusal = refusal(why.http_status, why.code, why.text)
         if block.ends_stream:
             self._client_ends(stream, [])
-        if why is not None:
-            self.sender.end_with_block(stream, refusal(why.http_status, why.code, why.text))
 
     def _rst_stream(self, _flags: int, stream_id: int, payload: bytes) -> None:
         code = frames.parse_word(payload, "RST_STREAM")

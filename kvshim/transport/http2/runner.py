@@ -25,12 +25,16 @@ from kvshim.transport.codec import (
     kind_of,
 )
 from kvshim.transport.http2.call import Driver, Http2BidiCall, Http2Call
+from kvshim.transport.http2.deadlines import Deadlines
 from kvshim.transport.http2.stream import State, Stream
 from kvshim.transport.http2.wire import ErrorCode
 from kvshim.transport.inflight import InFlight, Tracked
 
 LENGTH_MAX = 2**32 - 1
 """What the prefix of a message can say."""
+
+CLIENT_TIMER_SECONDS = 0.05
+"""A reset so shortly before the deadline is the client's own timer, which began before ours."""
 
 LogFailure: TypeAlias = Callable[[str, BaseException], None]
 """Told the path of a method and the exception that no handler should have let through."""
@@ -67,6 +71,7 @@ class MethodRunner(ABC):
         self._metrics = metrics.method(kind_of(method), method.path)
         self._options = options
         self._loop = options.loop
+        self._deadlines = Deadlines(options.loop, self._expire)
 
     # --- Events of the stream
 
@@ -75,7 +80,7 @@ class MethodRunner(ABC):
         call = self._new_call(driver, stream, timeout_seconds)
         self._metrics.call_started(stream.head.metadata.get(CLIENT_API_VERSION))
         if call.deadline is not None:
-            call.timer = self._loop.call_at(call.deadline, self._expire, call)
+            self._deadlines.add(call, call.deadline)
         return call
 
     @abstractmethod
@@ -94,13 +99,15 @@ class MethodRunner(ABC):
     def reset(self, call: Http2Call) -> None:
         """The client is gone."""
         call.is_reset = True
+        left = call.deadline_seconds()
+        if left is not None and left < CLIENT_TIMER_SECONDS:
+            call.is_expired = True
         if call.task is None:
-            self._over(call, Code.CANCELLED)
+            self._over(call, _code_of_reset(call))
         else:
             call.cancel()
 
     def _expire(self, call: Http2Call) -> None:
-        call.timer = None
         call.is_expired = True
         if call.task is None:
             self._end(call, DeadlineExceeded())
@@ -162,7 +169,7 @@ class MethodRunner(ABC):
 
     def _end(self, call: Http2Call, error: RequestError) -> None:
         if call.is_reset:
-            self._over(call, Code.CANCELLED)
+            self._over(call, _code_of_reset(call))
             return
         stream = call.stream
         stream.is_discarding = True
@@ -170,8 +177,8 @@ class MethodRunner(ABC):
         self._over(call, error.code)
 
     def _over(self, call: Http2Call, code: Code) -> None:
-        if call.timer is not None:
-            call.timer.cancel()
+        if call.deadline is not None:
+            self._deadlines.discard(call, call.deadline)
         self._metrics.call_ended(code, self._loop.time() - call.began)
         driver = call.driver
         driver.forget(call)
@@ -302,6 +309,10 @@ def runner_of(method: Method, metrics: CallMetrics, options: RunnerOptions) -> M
             return BidiRunner(method, metrics, options)
         case _:
             assert_never(method)
+
+
+def _code_of_reset(call: Http2Call) -> Code:
+    return Code.DEADLINE_EXCEEDED if call.is_expired else Code.CANCELLED
 
 
 async def close(replies: AsyncIterator[Any]) -> None:

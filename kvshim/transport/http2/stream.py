@@ -59,6 +59,7 @@ class Stream:
         "reader",
         "receive_window",
         "received",
+        "refusal",
         "seen_progress",
         "send_window",
         "stalled_since",
@@ -82,7 +83,9 @@ class Stream:
         self.withheld = 0
         """Bytes of messages that the handler has not taken yet."""
         self.is_discarding = False
-        """A request that is answered already: what else arrives is dropped."""
+        """A request whose answer is known already: what else arrives is dropped."""
+        self.refusal: bytes | None = None
+        """The header block that answers a request which is no call."""
 
         self.has_headers = False
         """Whether the response's headers are out."""
