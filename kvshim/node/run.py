@@ -7,7 +7,6 @@ node unable to go on ends it with one sentence and 1, and what it had not answer
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -19,6 +18,7 @@ from kvshim.errors import KvshimError, StartupError, StorageError
 from kvshim.logs import Event, Logger
 from kvshim.metrics.runtime import Sampler
 from kvshim.node.edge import Edge
+from kvshim.node.memory import tune_memory
 from kvshim.node.metering import wire_metrics
 from kvshim.node.notify import READY, STOPPING, notify
 from kvshim.node.parts import Parts, build
@@ -32,9 +32,6 @@ DRAIN_SECONDS = 2.0
 SWITCH_SECONDS = 0.0005
 """How long a thread in Python code keeps the interpreter from the event loop; by default 5 ms, ten
 times as much, which showed as loop lag while watchers caught up."""
-
-GC_THRESHOLDS = (50_000, 20, 50)
-"""Rarer collections than Python's default: requests leave few cycles, and a pause stalls all."""
 
 
 def run_node(config: Config, logger: Logger, on_ready: Callable[[], None]) -> int:
@@ -96,9 +93,7 @@ class _Run:
         sampler = Sampler(parts.metrics.runtime, self._loop)
         sampler.start()
         sys.setswitchinterval(SWITCH_SECONDS)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        tune_memory()
         self._logger.info(Event.READY, revision=parts.storage.store.revision)
         notify(READY)
         self._on_ready()
