@@ -51,6 +51,11 @@ class FieldDecoder:
                 fields.append(self._field(byte - INDEXED))
                 position += 1
                 continue
+            if byte == INDEX_IN_MORE_BYTES and position + 1 < end and block[position + 1] < 0x80:
+                # Timeouts push what calls repeat down the table, beyond one byte's reach.
+                fields.append(self._field(INDEX_IN_MORE_BYTES - INDEXED + block[position + 1]))
+                position += 2
+                continue
             stop = end_of_named(block, position)
             if not stop:
                 break
