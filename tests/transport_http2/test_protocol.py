@@ -1,6 +1,7 @@
 """The connection on the event loop with real sockets: limits of time, backpressure, one write."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -197,6 +198,15 @@ async def test_a_client_that_answers_pings_stays():
                 await reader.readuntil(b"\0\0\x08\x06\0\0\0\0\0")
                 writer.write(raw_frame(p.PING, p.ACK, 0, await reader.readexactly(8)))
         assert reasons(log) == []
+
+
+async def test_answers_do_not_wait_for_acknowledgements():
+    async with served(Handlers()) as (server, port, _), connected(port) as (reader, _):
+        assert await reader.read(9)
+        [protocol] = server._serving.protocols
+        assert protocol._transport is not None
+        sock = protocol._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_answers_of_one_turn_leave_in_one_write(monkeypatch: pytest.MonkeyPatch):

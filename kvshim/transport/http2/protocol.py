@@ -8,6 +8,7 @@ limit of time.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ class Http2Protocol(asyncio.Protocol):
         if secured is not None:
             self._is_secure = True
             self._certificate = _certificate(secured)
+        _send_at_once(transport)
         transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
         self._received_at = self._loop.time()
         self._after("preface", self._limits.preface_seconds_max, self._no_preface)
@@ -290,6 +292,16 @@ class Http2Protocol(asyncio.Protocol):
             self.abort()
         else:
             self._keep_alive()
+
+
+def _send_at_once(transport: asyncio.Transport) -> None:
+    """Switch Nagle's algorithm off, which makes an answer wait 40 ms for an acknowledgement.
+
+    asyncio does so for sockets that name their protocol; those that we listen on do not.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def peer_name(address: object) -> str:
