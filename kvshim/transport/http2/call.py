@@ -54,6 +54,7 @@ class Http2Call:
         "room",
         "stream",
         "task",
+        "timer",
     )
 
     def __init__(
@@ -70,6 +71,7 @@ class Http2Call:
         self.deadline: float | None = None
         if timeout_seconds is not None:
             self.deadline = self.began + timeout_seconds
+        self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[Any] | None = None
         self.has_begun = False
         """Whether the task took its first step; a task cancelled before never takes one."""

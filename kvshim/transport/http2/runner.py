@@ -25,7 +25,6 @@ from kvshim.transport.codec import (
     kind_of,
 )
 from kvshim.transport.http2.call import Driver, Http2BidiCall, Http2Call
-from kvshim.transport.http2.deadlines import Deadlines
 from kvshim.transport.http2.stream import State, Stream
 from kvshim.transport.http2.wire import ErrorCode
 from kvshim.transport.inflight import InFlight, Tracked
@@ -71,7 +70,6 @@ class MethodRunner(ABC):
         self._metrics = metrics.method(kind_of(method), method.path)
         self._options = options
         self._loop = options.loop
-        self._deadlines = Deadlines(options.loop, self._expire)
 
     # --- Events of the stream
 
@@ -80,7 +78,7 @@ class MethodRunner(ABC):
         call = self._new_call(driver, stream, timeout_seconds)
         self._metrics.call_started(stream.head.metadata.get(CLIENT_API_VERSION))
         if call.deadline is not None:
-            self._deadlines.add(call, call.deadline)
+            call.timer = self._loop.call_at(call.deadline, self._expire, call)
         return call
 
     @abstractmethod
@@ -108,6 +106,7 @@ class MethodRunner(ABC):
             call.cancel()
 
     def _expire(self, call: Http2Call) -> None:
+        call.timer = None
         call.is_expired = True
         if call.task is None:
             self._end(call, DeadlineExceeded())
@@ -177,8 +176,8 @@ class MethodRunner(ABC):
         self._over(call, error.code)
 
     def _over(self, call: Http2Call, code: Code) -> None:
-        if call.deadline is not None:
-            self._deadlines.discard(call, call.deadline)
+        if call.timer is not None:
+            call.timer.cancel()
         self._metrics.call_ended(code, self._loop.time() - call.began)
         driver = call.driver
         driver.forget(call)
