@@ -1,0 +1,211 @@
+"""Bugs that the simulation must find, planted in the production core one at a time.
+
+Each is a mistake that a person could make. `planted` swaps the functions in and back out again; the
+seeds that find it are not chosen: the test tries those of a mood in order, from 0 on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from raft.core import Entry, HardState, Proposal, election, forwarding, read_index, replication
+from raft.core import membership as membership_rules
+from raft.core.log import Log
+from raft.core.messages import AppendRequest, Heartbeat, Message
+from raft.core.progress import quorum_index
+from raft.core.replica import Replica
+from raft.core.types import NOBODY, ConfChange
+from raft.interface import Index
+from tests.sim.trouble import Mood
+
+Patch = tuple[Any, str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A mistake, the rule it breaks, where it is planted, and what mood brings it to light."""
+
+    name: str
+    rule: str
+    patches: Callable[[], list[Patch]]
+    mood: Mood = Mood.CHURN
+
+
+@contextmanager
+def planted(bug: Bug) -> Iterator[None]:
+    """The core has this bug inside."""
+    patches = bug.patches()
+    saved = [(target, name, target.__dict__[name]) for target, name, _ in patches]
+    try:
+        for target, name, wrong in patches:
+            setattr(target, name, wrong)
+        yield
+    finally:
+        for target, name, right in saved:
+            setattr(target, name, right)
+
+
+def commit_old_terms_by_counting() -> list[Patch]:
+    def advance_commit(r: Replica) -> bool:
+        index = quorum_index(r.progress[member].match for member in r.membership.voters)
+        if index <= r.log.commit:
+            return False
+        r.log.commit_to(index)
+        r.flush_due = True
+        return True
+
+    modules = (replication, election, membership_rules)
+    return [(module, "advance_commit", advance_commit) for module in modules]
+
+
+def vote_twice() -> list[Patch]:
+    return [(election, "may_vote", lambda r, candidate: True)]
+
+
+def vote_for_any_log() -> list[Patch]:
+    return [(Log, "is_up_to_date", lambda log, last_index, last_term: True)]
+
+
+def forget_the_vote() -> list[Patch]:
+    def hard_state(r: Replica) -> HardState:
+        return HardState(r.term, NOBODY, r.log.commit)
+
+    return [(Replica, "hard_state", property(hard_state))]
+
+
+def answer_before_the_disk() -> list[Patch]:
+    def send_after_persist(r: Replica, message: Message) -> None:
+        r.send(message)
+
+    return [(Replica, "send_after_persist", send_after_persist)]
+
+
+def read_without_confirmation() -> list[Patch]:
+    return [(read_index, "confirmed_round", lambda r: r.reads.round)]
+
+
+def read_before_the_first_commit() -> list[Patch]:
+    return [(read_index, "may_answer", lambda r: True)]
+
+
+def take_entries_of_an_older_term() -> list[Patch]:
+    right = election.admit
+
+    def admit(r: Replica, m: Message) -> bool:
+        if isinstance(m, AppendRequest) and m.term < r.term:
+            m.term = r.term
+        return right(r, m)
+
+    return [(election, "admit", admit)]
+
+
+def keep_conflicting_entries() -> list[Patch]:
+    def merge(log: Log, entries: Sequence[Entry]) -> None:
+        new = [entry for entry in entries if entry.index > log.last_index]
+        if new:
+            log.append(new)
+
+    return [(Log, "merge", merge)]
+
+
+def truncate_without_conflict() -> list[Patch]:
+    def merge(log: Log, entries: Sequence[Entry]) -> None:
+        entries = [entry for entry in entries if entry.index > log.commit]
+        if entries:
+            if entries[0].index <= log.last_index:
+                log.truncate(entries[0].index)
+            log.append(entries)
+
+    return [(Log, "merge", merge)]
+
+
+def apply_before_commit() -> list[Patch]:
+    def has_applicable(log: Log) -> bool:
+        return not log.installing and log.applying < log.stable
+
+    def next_committed(log: Log, bytes_max: int) -> tuple[Entry, ...]:
+        if not has_applicable(log):
+            return ()
+        entries = log.entries(Index(log.applying + 1), log.stable, bytes_max)
+        log.applying = entries[-1].index
+        return entries
+
+    return [(Log, "has_applicable", has_applicable), (Log, "next_committed", next_committed)]
+
+
+def forward_again() -> list[Patch]:
+    right = forwarding.forward
+
+    def forward(r: Replica, proposals: Sequence[Proposal]) -> int:
+        right(r, proposals)
+        return right(r, proposals)
+
+    return [(forwarding, "forward", forward)]
+
+
+def take_repeated_forwards() -> list[Patch]:
+    return [(forwarding, "_is_new", lambda r, m: True)]
+
+
+def two_changes_at_once() -> list[Patch]:
+    def refuse_unsafe(r: Replica, changes: Sequence[ConfChange]) -> None:
+        for change in changes:
+            r.membership.after(change)
+
+    return [(forwarding, "refuse_unsafe", refuse_unsafe)]
+
+
+def heartbeat_with_the_leaders_commit() -> list[Patch]:
+    def send_heartbeats(r: Replica) -> None:
+        for member in r.others:
+            r.send(Heartbeat(r.id, member, r.term, r.log.commit, r.reads.round))
+
+    def on_heartbeat(r: Replica, m: Heartbeat) -> None:
+        right(r, dataclasses.replace(m, commit=min(m.commit, r.log.last_index)))
+
+    right = replication.on_heartbeat
+    return [
+        (replication, "send_heartbeats", send_heartbeats),
+        (read_index, "send_heartbeats", send_heartbeats),
+        (replication, "on_heartbeat", on_heartbeat),
+    ]
+
+
+def learners_count() -> list[Patch]:
+    def advance_commit(r: Replica) -> bool:
+        members = sorted(r.progress[member].match for member in r.membership.members)
+        index = members[-r.membership.majority]
+        if index <= r.log.commit or r.log.term_at(index) != r.term:
+            return False
+        r.log.commit_to(index)
+        r.flush_due = True
+        return True
+
+    modules = (replication, election, membership_rules)
+    return [(module, "advance_commit", advance_commit) for module in modules]
+
+
+BUGS = (
+    Bug("commit old terms by counting", "paper 5.4.2, figure 8", commit_old_terms_by_counting),
+    Bug("vote twice in a term", "paper 5.2", vote_twice),
+    Bug("vote for any log", "paper 5.4.1", vote_for_any_log),
+    Bug("forget to persist the vote", "paper 5.2, thesis 3.8", forget_the_vote),
+    Bug("answer before the disk has written", "thesis 3.8", answer_before_the_disk),
+    Bug("read without confirming the leader", "thesis 6.4", read_without_confirmation, Mood.MOVES),
+    Bug("read before the term's first commit", "paper 8", read_before_the_first_commit),
+    Bug("take entries of an older term", "paper 5.1", take_entries_of_an_older_term),
+    Bug("keep conflicting entries", "paper 5.3", keep_conflicting_entries),
+    Bug(
+        "truncate without a conflict", "paper 5.3, figure 2", truncate_without_conflict, Mood.MIXED
+    ),
+    Bug("apply before commit", "paper 5.3", apply_before_commit),
+    Bug("forward a proposal again", "DESIGN 3", forward_again),
+    Bug("take a repeated forward", "DESIGN 3", take_repeated_forwards),
+    Bug("two membership changes at once", "thesis 4.1", two_changes_at_once, Mood.MOVES),
+    Bug("tell all the leader's commit index", "paper 5.3", heartbeat_with_the_leaders_commit),
+    Bug("count learners", "thesis 4.2.1", learners_count, Mood.MOVES),
+)
