@@ -90,7 +90,7 @@ class Node:
         self._replica = Replica(
             options, random, log, start.membership, hard.term, hard.vote, session
         )
-        self._told = self._replica.hard_state if hard == self._replica.hard_state else hard
+        self._told = hard
         self._told_view = (self._replica.role, self._replica.leader)
         self._number = self._persisted = 0
         self._own_votes: deque[_OwnVote] = deque()

@@ -195,7 +195,9 @@ class Replica:
 
     def has_unapplied_change(self) -> bool:
         """Is there a membership entry that is committed here but not yet in effect?"""
-        index = Index(self.log.applied + 1)
+        if self.handed_changes:
+            return True
+        index = Index(self.log.applying + 1)
         while index <= self.log.commit:
             entries = self.log.entries(index, self.log.commit, self.options.apply_bytes_max)
             if any(entry.kind is EntryKind.CONF_CHANGE for entry in entries):

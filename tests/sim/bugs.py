@@ -15,7 +15,7 @@ from typing import Any
 from raft.core import Entry, HardState, Proposal, election, forwarding, read_index, replication
 from raft.core import membership as membership_rules
 from raft.core.log import Log
-from raft.core.messages import AppendRequest, Heartbeat, Message
+from raft.core.messages import AppendRequest, Heartbeat, Message, VoteRequest
 from raft.core.progress import quorum_index
 from raft.core.replica import Replica
 from raft.core.types import NOBODY, ConfChange
@@ -80,6 +80,18 @@ def forget_the_vote() -> list[Patch]:
 def answer_before_the_disk() -> list[Patch]:
     def send_after_persist(r: Replica, message: Message) -> None:
         r.send(message)
+
+    return [(Replica, "send_after_persist", send_after_persist)]
+
+
+def ask_for_votes_before_the_disk() -> list[Patch]:
+    right = Replica.send_after_persist
+
+    def send_after_persist(r: Replica, message: Message) -> None:
+        if isinstance(message, VoteRequest):
+            r.send(message)
+        else:
+            right(r, message)
 
     return [(Replica, "send_after_persist", send_after_persist)]
 
@@ -195,6 +207,7 @@ BUGS = (
     Bug("vote for any log", "paper 5.4.1", vote_for_any_log),
     Bug("forget to persist the vote", "paper 5.2, thesis 3.8", forget_the_vote),
     Bug("answer before the disk has written", "thesis 3.8", answer_before_the_disk),
+    Bug("ask for votes before the disk has written", "ADR 0007", ask_for_votes_before_the_disk),
     Bug("read without confirming the leader", "thesis 6.4", read_without_confirmation, Mood.MOVES),
     Bug("read before the term's first commit", "paper 8", read_before_the_first_commit),
     Bug("take entries of an older term", "paper 5.1", take_entries_of_an_older_term),
