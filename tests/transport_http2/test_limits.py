@@ -163,7 +163,7 @@ def test_pings_that_follow_data_are_free():
     stream = peer.open()
     for _ in range(50):
         peer.connection.sender.message(stream, b"x")
-        ping(peer, 1, 0.1)
+        ping(peer, 3, 0.1)
     assert peer.went_away() is None
 
 

@@ -33,6 +33,7 @@ class Big:
     def __init__(self, slices: int = 0) -> None:
         self.slices = slices
         self.sent = 0
+        self.received = 0
         self.closed = False
 
     async def unary(self, request: Any, _call: Call) -> Any:
@@ -40,13 +41,20 @@ class Big:
             return b"small"
         if request.key == b"whole":
             return b"\x0a\x00" + bytes(20_000_000)
-        return SlicedBody(len(SLICE) * self.slices, self._parts())
+        lacking = int(request.key == b"short")
+        return SlicedBody(len(SLICE) * self.slices + lacking, self._parts())
 
     async def bidi(self, call: BidiCall) -> None:
-        await call.receive()
-        for _ in range(self.slices):
-            await call.send(SLICE)
-            self.sent += 1
+        size = len(SLICE)
+        while (request := await call.receive()) is not None:
+            assert isinstance(request, rpc_pb2.RangeRequest)
+            self.received += len(request.key)
+            size = request.limit or size
+            if request.key == b"take all":
+                continue
+            for _ in range(self.slices):
+                await call.send(SLICE[:size])
+                self.sent += 1
 
     async def _parts(self) -> AsyncIterator[bytes]:
         try:
@@ -106,9 +114,11 @@ def reasons(log: LogBook) -> list[str]:
     return [fields["reason"] for _, _, fields in log.lines if "reason" in fields]
 
 
-def ask(key: bytes, path: str = UNARY, stream_id: int = 1, flags: int = p.END_STREAM) -> bytes:
+def ask(
+    key: bytes, path: str = UNARY, stream_id: int = 1, flags: int = p.END_STREAM, limit: int = 0
+) -> bytes:
     block = Peer().encoder.encode(p.request_headers(path))
-    body = message(RANGE(key=key).SerializeToString())
+    body = message(RANGE(key=key, limit=limit).SerializeToString())
     return raw_frame(p.HEADERS, p.END_HEADERS, stream_id, block) + raw_frame(
         p.DATA, flags, stream_id, body
     )
@@ -164,6 +174,45 @@ async def test_a_client_that_reads_nothing_is_cut_off():
         assert big.closed
         assert big.sent < 300, "the handler waited for the socket"
         await ends(reader)
+
+
+@pytest.mark.parametrize("size", [10_000, 60_000])
+async def test_a_handler_waits_for_a_client_that_reads_nothing(size):
+    big = Big(slices=100_000)
+    async with served(big) as (server, port, _), connected(port) as (_, writer):
+        writer.write(p.PREFACE + raw_frame(p.SETTINGS, 0, 0, b"\0\4\x7f\xff\xff\xff"))
+        writer.write(raw_frame(p.WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0"))
+        writer.write(ask(b"x", SERVICE + "Bidi", limit=size))
+        await asyncio.sleep(0.5)
+        sent = big.sent
+        assert 0 < sent * size < 20_000_000
+        await asyncio.sleep(0.3)
+        assert big.sent == sent
+        [protocol] = server._serving.protocols
+        assert protocol._transport is not None
+        assert not protocol._transport.is_reading(), "nor can it ask for more"
+
+
+async def test_a_sliced_body_that_comes_short_is_reset_and_never_ended():
+    async with served(Big(slices=1)) as (_, port, log), connected(port) as (reader, writer):
+        writer.write(GREETING + raw_frame(p.WINDOW_UPDATE, 0, 0, b"\0\1\0\0"))
+        writer.write(ask(b"short") + raw_frame(p.WINDOW_UPDATE, 0, 1, b"\0\1\0\0"))
+        async with asyncio.timeout(5):
+            heard = await reader.readuntil(raw_frame(p.RST_STREAM, 0, 1, b"\0\0\0\2"))
+        assert b"grpc-status" not in heard
+        assert "came as" in str(log.lines[0][2]["exc_info"])
+
+
+async def test_an_upload_of_many_messages_is_given_its_window_back():
+    big = Big()
+    async with served(big) as (_, port, _), channel_to(port) as channel:
+        stream = channel.stream_stream(SERVICE + "Bidi", RANGE.SerializeToString)()
+        async with asyncio.timeout(10):
+            for _ in range(200):
+                await stream.write(RANGE(key=bytes(10_000)))
+            await stream.done_writing()
+            assert await stream.code() == grpc.StatusCode.OK
+        assert big.received == 2_000_000
 
 
 async def test_a_client_that_opens_no_window_loses_the_stream():
