@@ -12,10 +12,10 @@ EXTRAS: tuple[Flag, ...] = (
         Section.KVSHIM,
         "transport",
         Kind.CHOICE,
-        "grpcio",
+        "http2",
         Disposition.OBEYED,
         "Which implementation of gRPC serves clients.",
-        choices=("grpcio", "http2"),
+        choices=("http2", "grpcio"),
     ),
     Flag(
         Section.KVSHIM,

@@ -74,7 +74,7 @@ def test_a_switch_takes_no_value_from_the_next_argument():
         (["--feature-gates=Nope=true"],
          'invalid value "Nope=true" for --feature-gates: unrecognized feature gate: Nope'),
         (["--transport=carrier-pigeon"],
-         'invalid value "carrier-pigeon" for --transport: expected grpcio or http2'),
+         'invalid value "carrier-pigeon" for --transport: expected http2 or grpcio'),
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(argv, sentence):

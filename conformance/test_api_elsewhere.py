@@ -1,4 +1,7 @@
-"""Runs the API stories of `tests/api` on etcd itself: what they demand of kvshim is what etcd does.
+"""Runs the API stories of `tests/api` where `make test` does not.
+
+On etcd itself: what they demand of kvshim is what etcd does. On kvshim's other transport: clients
+see the same through both.
 
 A process of its own, so that the stories see their own options and fixtures.
 """
@@ -15,10 +18,11 @@ LINES_SHOWN = 60
 
 
 @pytest.mark.timeout(SECONDS_MAX + 10)
-def test_the_api_stories_pass_on_etcd():
-    if not (ROOT / "build" / "etcd").exists():
+@pytest.mark.parametrize("where", ["--datastore=etcd", "--transport=grpcio"])
+def test_the_api_stories_pass(where: str):
+    if "etcd" in where and not (ROOT / "build" / "etcd").exists():
         pytest.fail("build/etcd is missing; `python conformance/build.py etcd` builds it")
-    command = [sys.executable, "-m", "pytest", "tests/api", "--datastore=etcd", "-q", "-x"]
+    command = [sys.executable, "-m", "pytest", "tests/api", where, "-q", "-x"]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider"],
         cwd=ROOT,
