@@ -71,6 +71,7 @@ def test_a_small_message_cannot_unpack_to_a_huge_one():
         ("gzip", message(b"no gzip", 1), Code.INTERNAL),
         ("gzip", message(gzip.compress(b"x" * 100)[:-9], 1), Code.INTERNAL),
     ],
+    ids=["flag without encoding", "unknown flag", "unknown encoding", "no gzip", "cut gzip"],
 )
 def test_messages_that_cannot_be_read(encoding, data, code):
     assert refusal(MessageReader(1000, encoding), data).code == code

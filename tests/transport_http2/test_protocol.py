@@ -124,7 +124,9 @@ def ask(
     )
 
 
-@pytest.mark.parametrize("said", [b"", p.PREFACE[:10], p.PREFACE])
+@pytest.mark.parametrize(
+    "said", [b"", p.PREFACE[:10], p.PREFACE], ids=["nothing", "half a preface", "a preface"]
+)
 async def test_a_client_that_does_not_begin_loses_its_connection(said):
     limits = Limits(preface_seconds_max=0.2)
     async with served(Handlers(), limits) as (_, port, log), connected(port) as (reader, writer):
