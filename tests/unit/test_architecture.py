@@ -41,6 +41,10 @@ ONLY_IN = {
     "apsw": ("kvshim.backend", "raft"),
     "grpc": ("kvshim.transport",),
     "h11": ("kvshim.http",),
+    "hpack": ("kvshim.transport",),
+    "prometheus_client": ("kvshim.metrics",),
+    "structlog": ("kvshim.logs",),
+    "yaml": ("kvshim.config",),
     "click": ("kvshim.cli",),
     "rich": ("kvshim.cli",),
 }
