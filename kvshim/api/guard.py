@@ -14,6 +14,11 @@ from kvshim.rpc import Call, Method, Reply, Unary
 from raft.interface import ReplicatedLog
 
 
+def requires_leader(call: Call) -> bool:
+    """True when the client would rather fail than wait without a leader (`WithRequireLeader`)."""
+    return call.metadata.get("hasleader") == "true"
+
+
 def guard(
     methods: Sequence[Method], log: ReplicatedLog, logger: Logger, slow_seconds: float
 ) -> list[Method]:
@@ -28,7 +33,7 @@ def guard(
         handler = method.handler
 
         async def serve(request: Message, call: Call) -> Reply:
-            if call.metadata.get("hasleader") == "true" and log.status().leader_id == 0:
+            if requires_leader(call) and log.status().leader_id == 0:
                 raise NoLeader
             started = time.perf_counter()
             reply = await handler(request, call)

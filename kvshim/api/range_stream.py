@@ -13,7 +13,7 @@ from functools import partial
 from kvshim.api import validate
 from kvshim.api.header import Headers
 from kvshim.mvcc.encoding import encode_pair, frame
-from kvshim.mvcc.ranges import execute_range
+from kvshim.mvcc.ranges import RangeResult, execute_range, rows_wanted
 from kvshim.mvcc.view import Chunk, ReadView
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.rpc import Call, Method, ServerStream
@@ -22,8 +22,6 @@ from kvshim.types import KeyRange, Revision
 
 FIRST_CHUNK_ROWS = 10
 """Rows of the first chunk; later ones double or halve towards the size that is wanted."""
-
-UNLIMITED = (1 << 63) - 1
 
 _RESPONSE_TAG = b"\x0a"
 """`RangeStreamResponse.range_response`."""
@@ -66,8 +64,7 @@ class RangeStreamService:
             limit = min(rows, stream.rows_left)
             chunk = await self._reader.read(partial(stream.next, limit))
             if stream.done:
-                header = self._headers.encode(stream.header_revision)
-                chunk = frame(b"\x0a", header) + chunk + stream.trailer()
+                chunk = stream.last(chunk).encode(self._headers.encode(stream.header_revision))
             yield frame(_RESPONSE_TAG, chunk)
             if len(chunk) < self._chunk_bytes // 2:
                 rows *= 2
@@ -80,7 +77,7 @@ class _Stream:
 
     def __init__(self, view: ReadView, request: rpc_pb2.RangeRequest) -> None:
         self.header_revision = view.revision
-        self.rows_left = request.limit if request.limit > 0 else UNLIMITED
+        self.rows_left = rows_wanted(request.limit)
         self.done = False
         self._at: Revision = view.readable(request.revision)
         self._keys = KeyRange.of(request.key, request.range_end)
@@ -103,10 +100,10 @@ class _Stream:
             self._behind = view.count(self._keys, self._at)
         return chunk.pairs
 
-    def trailer(self) -> bytes:
-        """`more` and `count` of the whole stream."""
-        total = rpc_pb2.RangeResponse(more=self._behind > 0, count=self._sent + self._behind)
-        return total.SerializeToString()
+    def last(self, pairs: bytes) -> RangeResult:
+        """The last chunk, with header, `more` and `count` of the whole stream."""
+        count = self._sent + self._behind
+        return RangeResult(self.header_revision, [pairs], count, more=self._behind > 0)
 
     def _read(self, view: ReadView, limit: int) -> Chunk:
         if not self._keys_only:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TypeAlias
 
 from kvshim.errors import (
     DuplicateKey,
@@ -19,8 +21,11 @@ from kvshim.errors import (
     Unimplemented,
     ValueProvided,
 )
+from kvshim.mvcc.ranges import has_bounds, in_key_order
 from kvshim.pb.etcd import rpc_pb2
-from kvshim.types import KeyRange
+
+_Span: TypeAlias = tuple[bytes, bytes]
+"""Keys from the first up to, not including, the second."""
 
 _SORT_ORDERS = frozenset(rpc_pb2.RangeRequest.SortOrder.values())
 _SORT_TARGETS = frozenset(rpc_pb2.RangeRequest.SortTarget.values())
@@ -36,16 +41,9 @@ def check_range(request: rpc_pb2.RangeRequest) -> None:
 def check_range_stream(request: rpc_pb2.RangeRequest) -> None:
     """A stream sends rows as it reads them, so it can neither sort nor filter by revision."""
     check_range(request)
-    order, target = request.sort_order, request.sort_target
-    by_key_ascending = target == request.KEY and order == request.ASCEND
-    if order != request.NONE and not by_key_ascending:
+    if not in_key_order(request):
         raise Unimplemented("RangeStream does not support custom sort orders")
-    if (
-        request.min_mod_revision
-        or request.max_mod_revision
-        or request.min_create_revision
-        or request.max_create_revision
-    ):
+    if has_bounds(request):
         raise Unimplemented("RangeStream does not support revision filters")
 
 
@@ -100,25 +98,23 @@ class _Writes:
     """What a list of operations may write; `deletes` are disjoint and sorted by `settle`."""
 
     puts: set[bytes] = field(default_factory=set)
-    deletes: list[KeyRange] = field(default_factory=list)
+    deletes: list[_Span] = field(default_factory=list)
 
     def settle(self) -> None:
         """Merge the deletes, so that looking a key up costs a bisection and not a scan."""
-        merged: list[KeyRange] = []
-        for span in sorted(self.deletes, key=lambda span: span.start):
-            if span.is_empty:
+        merged: list[_Span] = []
+        for start, end in sorted(self.deletes):
+            if end <= start:
                 continue
-            if merged and (merged[-1].end is None or span.start <= merged[-1].end):
-                last = merged[-1]
-                end = None if last.end is None or span.end is None else max(last.end, span.end)
-                merged[-1] = KeyRange(last.start, end)
+            if merged and start <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], end))
             else:
-                merged.append(span)
+                merged.append((start, end))
         self.deletes = merged
 
     def refuse_deleted(self, key: bytes) -> None:
-        position = bisect_right(self.deletes, key, key=lambda span: span.start) - 1
-        if position >= 0 and self.deletes[position].contains(key):
+        position = bisect_right(self.deletes, key, key=itemgetter(0)) - 1
+        if position >= 0 and key < self.deletes[position][1]:
             raise DuplicateKey
 
     def add_put(self, key: bytes) -> None:
@@ -148,11 +144,9 @@ def _collect_writes(operations: Sequence[rpc_pb2.RequestOp]) -> _Writes:
     return writes
 
 
-def _deleted(request: rpc_pb2.DeleteRangeRequest) -> KeyRange:
+def _deleted(request: rpc_pb2.DeleteRangeRequest) -> _Span:
     """The keys this check sees as deleted: etcd takes a "from key" end literally, so sees none."""
-    if not request.range_end:
-        return KeyRange.of(request.key, b"")
-    return KeyRange(request.key, request.range_end)
+    return request.key, request.range_end or request.key + b"\x00"
 
 
 def _add_nested(writes: _Writes, request: rpc_pb2.TxnRequest) -> None:

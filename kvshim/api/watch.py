@@ -11,6 +11,7 @@ from functools import partial
 from typing import assert_never
 
 from kvshim import errors
+from kvshim.api.guard import requires_leader
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.rpc import Bidi, BidiCall, Method
 from kvshim.types import EventKind, KeyRange, Revision
@@ -19,9 +20,6 @@ from kvshim.watch.hub import Hub
 from kvshim.watch.outbox import Delivery, Notice
 from kvshim.watch.stream import WatchStream
 from kvshim.watch.watcher import WatchSpec
-
-REQUIRE_LEADER = ("hasleader", "true")
-"""Request metadata with which a client asks to be told of a lost leader."""
 
 _EXCLUDED_BY_FILTER = {
     rpc_pb2.WatchCreateRequest.NOPUT: EventKind.PUT,
@@ -58,12 +56,11 @@ class WatchService:
 
     async def watch(self, call: BidiCall) -> None:
         """Serve one stream until the client goes or the stream fails."""
-        name, value = REQUIRE_LEADER
-        requires_leader = call.metadata.get(name) == value
-        if requires_leader and not self._has_leader():
+        leader_required = requires_leader(call)
+        if leader_required and not self._has_leader():
             raise errors.NoLeader
         stream = self._hub.open_stream(call.peer)
-        if requires_leader:
+        if leader_required:
             self._leader_streams.add(stream)
         try:
             await self._serve(call, stream)

@@ -81,6 +81,12 @@ def is_plain(request: rpc_pb2.RangeRequest) -> bool:
     )
 
 
+def in_key_order(request: rpc_pb2.RangeRequest) -> bool:
+    """True when rows are taken as the store has them; with an order of NONE a target may follow."""
+    ascending = request.sort_target == _Request.KEY and request.sort_order == _Request.ASCEND
+    return ascending or request.sort_order == _Request.NONE
+
+
 def has_bounds(request: rpc_pb2.RangeRequest) -> bool:
     """True when pairs are filtered by their revisions."""
     return bool(
@@ -135,8 +141,7 @@ def _list_versions(
     view: ReadView, keys: KeyRange, at: Revision, request: rpc_pb2.RangeRequest
 ) -> RangeResult:
     target, order, limit = request.sort_target, request.sort_order, request.limit
-    in_key_order = order == _Request.NONE or (target == _Request.KEY and order == _Request.ASCEND)
-    cut = limit > 0 and in_key_order and not has_bounds(request)
+    cut = limit > 0 and in_key_order(request) and not has_bounds(request)
     # Only values to sort by must be there while sorting; the rest is fetched for what is returned.
     read = view.versions if target == _Request.VALUE else view.bare_versions
     versions = read(keys, at, min(limit + 1, I64_MAX) if cut else -1)

@@ -43,11 +43,9 @@ from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
 from kvshim.server.scrubber import Scrubber
+from kvshim.transport.options import GRPC_OVERHEAD_BYTES
 from kvshim.watch.hub import Hub
 from raft.node import Node, NodeHooks
-
-FRAGMENT_OVERHEAD_BYTES = 512 * 1024
-"""What a watch response may be above `--max-request-bytes` before it is fragmented."""
 
 
 @dataclass(slots=True)
@@ -84,7 +82,7 @@ class Parts:
             WatchService(
                 work.hub,
                 headers.encode,
-                config.max_request_bytes + FRAGMENT_OVERHEAD_BYTES,
+                config.max_request_bytes + GRPC_OVERHEAD_BYTES,
                 lambda: self.log.status().leader_id != 0,
             ),
             LeaseService(

@@ -8,7 +8,8 @@ from kvshim.config import Config, Url
 from kvshim.transport.tls import TlsOptions
 
 GRPC_OVERHEAD_BYTES = 512 * 1024
-"""What etcd allows a message to be above `--max-request-bytes` before gRPC itself refuses it."""
+"""What etcd allows a message to be above `--max-request-bytes`: a request before gRPC itself
+refuses it, a watch response before it is fragmented."""
 
 INT32_MAX = 2**31 - 1
 
