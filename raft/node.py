@@ -111,7 +111,6 @@ class Node:
         self._copying: Future[None] | None = None
         self._pinned = False
         self._copy_thread = ThreadPoolExecutor(1, thread_name_prefix="raft-checkpoint")
-        self._ended = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Future[None] | None = None
 

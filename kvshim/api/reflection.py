@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
 
 from kvshim.errors import Code
-from kvshim.rpc import Bidi, BidiCall, Method
+from kvshim.rpc import Bidi, BidiCall, Method, service_of
 
 METHOD = "ServerReflectionInfo"
 V1ALPHA = "grpc.reflection.v1alpha"
@@ -91,7 +91,7 @@ class ReflectionService:
 
 def service_names(methods: Sequence[Method]) -> set[str]:
     """The services of a table of methods, for `ReflectionService`."""
-    return {method.path.removeprefix("/").rpartition("/")[0] for method in methods}
+    return {service_of(method) for method in methods}
 
 
 def _file_of(pool: descriptor_pool.DescriptorPool, symbol: str) -> FileDescriptor:

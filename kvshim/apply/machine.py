@@ -13,8 +13,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from google.protobuf.message import Message
+
 from kvshim.apply.dispatch import Applier
-from kvshim.apply.outcome import BatchOutcome
+from kvshim.apply.outcome import BatchOutcome, Effect
+from kvshim.errors import RequestError
+from kvshim.mvcc.events import Event
 from kvshim.mvcc.store import Store
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.types import EventKind
@@ -127,22 +131,24 @@ class ApplyMachine:
 
     def _apply_batch(self, entries: Sequence[Entry]) -> None:
         started = time.perf_counter()
-        outcome = BatchOutcome(self._store.revision, entries[-1].index)
+        answers: list[tuple[int, Message | RequestError]] = []
+        events: list[Event] = []
+        effects: list[Effect] = []
         with self._store.write() as batch:
             for entry in entries:
                 if entry.data:
                     command = Command.FromString(entry.data)
                     applied = self._applier.apply(batch, command)
-                    outcome.answers.append((command.id, applied.response))
-                    outcome.events.extend(applied.events)
-                    outcome.effects.extend(applied.effects)
+                    answers.append((command.id, applied.response))
+                    events.extend(applied.events)
+                    effects.extend(applied.effects)
                     self.txns_total += command.HasField("txn")
             batch.set_applied(entries[-1].index, entries[-1].term)
             committing = time.perf_counter()
         ended = time.perf_counter()
-        outcome.revision = self._store.revision
-        self._deliver(outcome)
-        puts = sum(event.kind is EventKind.PUT for event in outcome.events)
+        revision, index = self._store.revision, entries[-1].index
+        self._deliver(BatchOutcome(revision, index, answers, events, effects))
+        puts = sum(event.kind is EventKind.PUT for event in events)
         self.puts_total += puts
-        self.deletions_total += len(outcome.events) - puts
+        self.deletions_total += len(events) - puts
         self._observe(BatchTiming(len(entries), ended - started, ended - committing))

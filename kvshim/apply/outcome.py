@@ -6,7 +6,7 @@ Plain values, made on the apply thread and handed to the loop only after the bat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from google.protobuf.message import Message
@@ -43,7 +43,7 @@ class AlarmChanged:
 Effect: TypeAlias = LeaseGranted | LeaseRevoked | AlarmChanged
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The result of one command: a response or the error that stands for it, and its effects."""
 
@@ -52,7 +52,7 @@ class Applied:
     effects: Sequence[Effect] = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BatchOutcome:
     """All that one committed batch of commands brought about, in log order.
 
@@ -62,6 +62,6 @@ class BatchOutcome:
 
     revision: Revision
     applied_index: int
-    answers: list[tuple[int, Message | RequestError]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    effects: list[Effect] = field(default_factory=list)
+    answers: Sequence[tuple[int, Message | RequestError]]
+    events: Sequence[Event]
+    effects: Sequence[Effect]

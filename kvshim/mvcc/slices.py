@@ -139,14 +139,6 @@ def open_range(
         return _open_list(store, view, keys, at, request.limit, whole_bytes_max)
 
 
-def plan_slices(
-    store: Store, request: rpc_pb2.RangeRequest, whole_bytes_max: int = WHOLE_BYTES_MAX
-) -> SlicePlan | None:
-    """The plan of a long plain list, None for any other range; `open_range` gives either."""
-    opened = open_range(store, request, whole_bytes_max)
-    return opened if isinstance(opened, SlicePlan) else None
-
-
 def _open_list(  # noqa: PLR0917
     store: Store, view: ReadView, keys: KeyRange, at: Revision, limit: int, whole_bytes_max: int
 ) -> RangeResult | SlicePlan:

@@ -13,7 +13,7 @@ from kvshim.backend.ids import SUB_MAX, first_id, revision_of, sub_of
 from kvshim.errors import StorageError
 from kvshim.mvcc.encoding import checksum, encode_deletion, encode_put
 from kvshim.mvcc.events import Event
-from kvshim.mvcc.view import ReadView
+from kvshim.mvcc.view import ReadView, key_value
 from kvshim.types import EventKind, KeyRange, KeyValue, LeaseID, Revision
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class WriteTxn(ReadView):
             create_id, version = version_id, 1
         else:
             create_id, version = row[0], row[2] + 1
-            replaced = _replaced(key, row)
+            replaced = key_value((key, *row[:5]))
         create = revision_of(create_id)
         head, tail = encode_put(key, create, revision, version, value, lease)
         size = len(head) + len(value) + len(tail)
@@ -87,7 +87,7 @@ class WriteTxn(ReadView):
             pair = encode_deletion(key, self.revision)
             deletions.append((version_id, create_id, checksum(pair, b"", b""), key, pair))
             ended.append((key, create_id, version_id))
-            deleted.append(_replaced(key, row))
+            deleted.append(key_value((key, *row[:5])))
             self._events.append(
                 Event(
                     EventKind.DELETE,
@@ -122,16 +122,3 @@ class WriteTxn(ReadView):
             # row: create_id, id, version, lease, value, head, tail
             self._originals[key] = None if row is None else (row[5], row[4], row[6])
         return self._originals[key]
-
-
-def _replaced(key: bytes, row: tuple[Any, ...]) -> KeyValue:
-    create_id, version_id, version, lease, value = row[:5]
-    return KeyValue(
-        key,
-        value,
-        revision_of(create_id),
-        revision_of(version_id),
-        version,
-        lease,
-        sub_of(version_id),
-    )

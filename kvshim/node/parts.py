@@ -20,7 +20,7 @@ from kvshim.api.kv import KVService
 from kvshim.api.lease import LeaseService
 from kvshim.api.maintenance import MaintenanceService
 from kvshim.api.range_stream import RangeStreamService
-from kvshim.api.reflection import ReflectionService
+from kvshim.api.reflection import ReflectionService, service_names
 from kvshim.api.watch import WatchService
 from kvshim.apply.machine import ApplyMachine
 from kvshim.backend.datadir import DataDir
@@ -34,7 +34,7 @@ from kvshim.node.proposals import OwnProposals
 from kvshim.node.reports import Reports
 from kvshim.node.storage import READER_THREADS, Storage
 from kvshim.node.timing import lease_ttl_min_seconds, request_timeout_seconds
-from kvshim.rpc import Method, service_of
+from kvshim.rpc import Method
 from kvshim.server.alarms import Alarms
 from kvshim.server.compactor import Compactor
 from kvshim.server.lessor import Lessor
@@ -107,7 +107,7 @@ class Parts:
             self.health,
         )
         methods = [method for service in services for method in service.methods()]
-        methods += ReflectionService({service_of(method) for method in methods}).methods()
+        methods += ReflectionService(service_names(methods)).methods()
         slow_seconds = config.warning_unary_request_duration_s
         return guard(methods, self.log, self.logger, slow_seconds)
 

@@ -115,7 +115,7 @@ class _Run:
             await asyncio.gather(stop, *tasks, return_exceptions=True)
         for task in done:
             if task is not stop and (error := task.exception()) is not None:
-                self._failure = self._failure or error
+                self._fail(error)
 
     def _jobs(self, parts: Parts) -> list[Job]:
         jobs: list[Job] = [

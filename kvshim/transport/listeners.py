@@ -52,15 +52,6 @@ def tcp_host(url: Url) -> str:
     return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
 
 
-def bound_address(sock: socket.socket) -> str:
-    """`host:port` with the real port, or the path of a Unix socket."""
-    name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return str(name)
-    host, port = name[0], name[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _listen_tcp(url: Url, *, reuse_port: bool) -> socket.socket:
     host = tcp_host(url)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

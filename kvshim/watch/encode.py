@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from kvshim.mvcc.encoding import varint
 from kvshim.watch.batch import Body
 from kvshim.watch.outbox import Delivery, Notice
 
@@ -17,17 +18,6 @@ HeaderOf = Callable[[int], bytes]
 _CREATED = b"\x18\x01"
 _CANCELED = b"\x20\x01"
 _FRAGMENT = b"\x38\x01"
-
-
-def varint(value: int) -> bytes:
-    """A protobuf varint of an int64, negative numbers in ten bytes."""
-    value &= (1 << 64) - 1
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def notice_response(notice: Notice, header_of: HeaderOf) -> bytes:

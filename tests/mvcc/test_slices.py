@@ -11,7 +11,7 @@ from kvshim.backend import session
 from kvshim.errors import Code, Compacted, FutureRevision
 from kvshim.mvcc import slices, view
 from kvshim.mvcc.ranges import RangeResult, execute_range
-from kvshim.mvcc.slices import ResponseTooLarge, SlicePlan, open_range, plan_slices
+from kvshim.mvcc.slices import ResponseTooLarge, SlicePlan, open_range
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.types import KeyRange, LeaseID
 from tests.mvcc.conftest import Driver
@@ -35,8 +35,8 @@ def whole(driver: Driver, **fields: object) -> bytes:
 
 
 def plan(driver: Driver, **fields: object) -> SlicePlan:
-    planned = plan_slices(driver.store, rpc_pb2.RangeRequest(**fields), WHOLE)
-    assert planned is not None
+    planned = open_range(driver.store, rpc_pb2.RangeRequest(**fields), WHOLE)
+    assert isinstance(planned, SlicePlan)
     return planned
 
 
@@ -138,7 +138,7 @@ def test_short_answers_and_other_shapes_are_not_sliced(driver: Driver) -> None:
         request = rpc_pb2.RangeRequest(key=b"key", range_end=b"kez", **fields)
         opened = open_range(driver.store, request, WHOLE)
         assert isinstance(opened, RangeResult)
-        assert plan_slices(driver.store, request, WHOLE) is None
+        assert not isinstance(opened, SlicePlan)
     with pytest.raises(FutureRevision):
         open_range(driver.store, rpc_pb2.RangeRequest(key=b"key", revision=10_000))
 

@@ -13,10 +13,10 @@ from google.protobuf.message import Message
 
 from kvshim import errors
 from kvshim.backend.backend import Backend
+from kvshim.mvcc.encoding import varint
 from kvshim.mvcc.store import Store
 from kvshim.pb.etcd import kv_pb2, rpc_pb2
 from kvshim.types import NO_LEASE, EventKind, KeyRange, Revision
-from kvshim.watch.encode import varint
 from kvshim.watch.seams import Event, HistoryView
 
 
