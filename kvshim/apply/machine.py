@@ -65,6 +65,7 @@ class ApplyMachine:
         self._queue: deque[Entry] = deque()
         self._changed = threading.Condition()
         self._stopping = False
+        self._woken = False
         self._failed = False
         self.puts_total = 0
         self.deletions_total = 0
@@ -86,6 +87,7 @@ class ApplyMachine:
     def wake(self) -> None:
         """Let the store use an idle moment, such as for a checkpoint that waits for one."""
         with self._changed:
+            self._woken = True
             self._changed.notify_all()
 
     def apply(self, entries: Sequence[Entry]) -> None:
@@ -120,8 +122,9 @@ class ApplyMachine:
     def _take(self, more_upkeep: bool) -> list[Entry] | None:  # noqa: FBT001
         """The entries of the next batch; empty when upkeep should go on, None to end."""
         with self._changed:
-            if not self._queue and not more_upkeep and not self._stopping:
+            if not (self._queue or more_upkeep or self._stopping or self._woken):
                 self._changed.wait()
+            self._woken = False
             if self._stopping and not self._queue:
                 return None
             taken = min(len(self._queue), BATCH_ENTRIES_MAX)
