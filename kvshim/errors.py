@@ -133,6 +133,15 @@ class CorruptCluster(RequestError):
     code, text = Code.DATA_LOSS, "etcdserver: corrupt cluster"
 
 
+class ResponseTooLarge(RequestError):
+    """An answer longer than a gRPC frame can hold; the text is that of a sender that gives up."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+    def __init__(self, length: int, length_max: int) -> None:
+        super().__init__(f"trying to send message larger than max ({length} vs. {length_max})")
+
+
 class Unimplemented(RequestError):
     """A method or option that this version does not serve; the client may fall back."""
 

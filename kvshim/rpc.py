@@ -13,6 +13,9 @@ from typing import Protocol, TypeAlias
 
 from google.protobuf.message import Message
 
+MESSAGE_BYTES_MAX = (1 << 32) - 1
+"""The longest message that a gRPC frame can hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlicedBody:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kvshim.errors import Code, Compacted, RequestError, StorageError
+from kvshim.errors import Compacted, ResponseTooLarge, StorageError
 from kvshim.mvcc.encoding import frame
 from kvshim.mvcc.ranges import (
     HEADER_TAG,
@@ -24,6 +24,7 @@ from kvshim.mvcc.ranges import (
 )
 from kvshim.mvcc.view import Chunk, ReadView
 from kvshim.pb.etcd import rpc_pb2
+from kvshim.rpc import MESSAGE_BYTES_MAX
 from kvshim.types import KeyRange, Revision
 
 if TYPE_CHECKING:
@@ -31,20 +32,6 @@ if TYPE_CHECKING:
 
 WHOLE_BYTES_MAX: Final = 4 << 20
 """Answers up to this length are made at once."""
-
-MESSAGE_BYTES_MAX: Final = (1 << 32) - 1
-"""The longest message that a gRPC frame can hold."""
-
-
-class ResponseTooLarge(RequestError):
-    """The text is the one of a gRPC server that cannot send a message."""
-
-    code = Code.RESOURCE_EXHAUSTED
-
-    def __init__(self, length: int) -> None:
-        super().__init__(
-            f"trying to send message larger than max ({length} vs. {MESSAGE_BYTES_MAX})"
-        )
 
 
 class SlicePlan:
@@ -92,7 +79,7 @@ class SlicePlan:
         length = len(self.opening(header)) + self.pairs_bytes + len(self._closing)
         if length > MESSAGE_BYTES_MAX:
             self.close()
-            raise ResponseTooLarge(length)
+            raise ResponseTooLarge(length, MESSAGE_BYTES_MAX)
         return length
 
     def next_slice(self) -> bytes:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from kvshim.backend import session
-from kvshim.errors import Code, Compacted, FutureRevision
+from kvshim.errors import Code, Compacted, FutureRevision, ResponseTooLarge
 from kvshim.mvcc import slices, view
 from kvshim.mvcc.ranges import RangeResult, execute_range
-from kvshim.mvcc.slices import ResponseTooLarge, SlicePlan, open_range
+from kvshim.mvcc.slices import SlicePlan, open_range
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.types import KeyRange, LeaseID
 from tests.mvcc.conftest import Driver

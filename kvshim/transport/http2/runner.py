@@ -13,9 +13,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, assert_never
 
-from kvshim.errors import Code, RequestError, Stopped
+from kvshim.errors import Code, RequestError, ResponseTooLarge, Stopped
 from kvshim.metrics.calls import CallMetrics
-from kvshim.rpc import Bidi, Method, ServerStream, SlicedBody, Unary
+from kvshim.rpc import MESSAGE_BYTES_MAX, Bidi, Method, ServerStream, SlicedBody, Unary
 from kvshim.transport.codec import (
     CLIENT_API_VERSION,
     InternalError,
@@ -29,9 +29,6 @@ from kvshim.transport.http2.stream import State, Stream
 from kvshim.transport.http2.wire import ErrorCode
 from kvshim.transport.inflight import InFlight, Tracked
 
-LENGTH_MAX = 2**32 - 1
-"""What the prefix of a message can say."""
-
 CLIENT_TIMER_SECONDS = 0.05
 """A reset so shortly before the deadline is the client's own timer, which began before ours."""
 
@@ -41,13 +38,6 @@ LogFailure: TypeAlias = Callable[[str, BaseException], None]
 
 class DeadlineExceeded(RequestError):
     code, text = Code.DEADLINE_EXCEEDED, "context deadline exceeded"
-
-
-class ResponseTooLarge(RequestError):
-    code = Code.RESOURCE_EXHAUSTED
-
-    def __init__(self, size: int) -> None:
-        super().__init__(f"grpc: message too large ({size} bytes)")
 
 
 @dataclass(slots=True)
@@ -222,8 +212,8 @@ class UnaryRunner(OneRequestRunner):
 
     async def _send_slices(self, call: Http2Call, body: SlicedBody) -> None:
         """Send a message as its slices come; one that comes short ends by a reset."""
-        if body.length > LENGTH_MAX:
-            raise ResponseTooLarge(body.length)
+        if body.length > MESSAGE_BYTES_MAX:
+            raise ResponseTooLarge(body.length, MESSAGE_BYTES_MAX)
         sender = call.driver.connection.sender
         left = body.length
         has_begun = False
