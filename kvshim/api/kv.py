@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvshim.api import validate
+from kvshim.api.changes import Changes
 from kvshim.api.header import Headers
 from kvshim.apply.txn import execute_txn, is_read_only, is_serializable
 from kvshim.mvcc.ranges import execute_range
@@ -11,8 +12,6 @@ from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.rpc import Call, Method, Reply, SlicedBody, Unary
 from kvshim.server.physical import PhysicalCompaction
-from kvshim.server.proposer import Proposer
-from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
 from kvshim.types import KeyRange, Revision
 
@@ -23,16 +22,14 @@ class KVService:
     def __init__(
         self,
         *,
-        proposer: Proposer,
+        changes: Changes,
         reader: Reader,
-        quota: Quota,
         physical: PhysicalCompaction,
         headers: Headers,
         txn_ops_max: int,
     ) -> None:
-        self._proposer = proposer
+        self._changes = changes
         self._reader = reader
-        self._quota = quota
         self._physical = physical
         self._headers = headers
         self._txn_ops_max = txn_ops_max
@@ -66,38 +63,29 @@ class KVService:
         """Write one key."""
         validate.check_put(request)
         command = Command(put=request)
-        await self._quota.check(command)
-        response = await self._proposer.propose(command, rpc_pb2.PutResponse)
-        self._headers.fill(response.header)
-        return response
+        return await self._changes.make(command, rpc_pb2.PutResponse)
 
     async def delete_range(self, request: rpc_pb2.DeleteRangeRequest, _call: Call) -> Reply:
         """Delete the keys of a range."""
         validate.check_delete_range(request)
         command = Command(delete_range=request)
-        response = await self._proposer.propose(command, rpc_pb2.DeleteRangeResponse)
-        self._headers.fill(response.header)
-        return response
+        return await self._changes.make(command, rpc_pb2.DeleteRangeResponse)
 
     async def txn(self, request: rpc_pb2.TxnRequest, _call: Call) -> Reply:
         """Run a transaction: one that only reads skips the log."""
         validate.check_txn(request, self._txn_ops_max)
-        if is_read_only(request):
-            if not is_serializable(request):
-                await self._reader.linearizable()
-            response = await self._reader.read(lambda view: execute_txn(view, request))
-        else:
-            command = Command(txn=request)
-            await self._quota.check(command)
-            response = await self._proposer.propose(command, rpc_pb2.TxnResponse)
+        if not is_read_only(request):
+            return await self._changes.make(Command(txn=request), rpc_pb2.TxnResponse)
+        if not is_serializable(request):
+            await self._reader.linearizable()
+        response = await self._reader.read(lambda view: execute_txn(view, request))
         self._headers.fill(response.header)
         return response
 
     async def compact(self, request: rpc_pb2.CompactionRequest, _call: Call) -> Reply:
         """Forget history up to a revision, at once for readers; `physical` waits for the rows."""
         command = Command(compaction=request)
-        response = await self._proposer.propose(command, rpc_pb2.CompactionResponse)
+        response = await self._changes.make(command, rpc_pb2.CompactionResponse)
         if request.physical:
             await self._physical.wait(Revision(request.revision))
-        self._headers.fill(response.header)
         return response

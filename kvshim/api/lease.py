@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from kvshim.api.changes import Changes
 from kvshim.api.header import Headers
 from kvshim.errors import LeaseNotFound
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.rpc import Bidi, BidiCall, Call, Method, Reply, Unary
 from kvshim.server.lessor import Lessor
-from kvshim.server.proposer import Proposer
-from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
 from kvshim.types import LeaseID
 
@@ -23,16 +22,14 @@ class LeaseService:
     def __init__(
         self,
         *,
-        proposer: Proposer,
+        changes: Changes,
         reader: Reader,
-        quota: Quota,
         lessor: Lessor,
         headers: Headers,
         ttl_min_seconds: int,
     ) -> None:
-        self._proposer = proposer
+        self._changes = changes
         self._reader = reader
-        self._quota = quota
         self._lessor = lessor
         self._headers = headers
         self._ttl_min_seconds = ttl_min_seconds
@@ -51,21 +48,16 @@ class LeaseService:
     async def grant(self, request: rpc_pb2.LeaseGrantRequest, _call: Call) -> Reply:
         """Create a lease; the id and the raised time to live are chosen before proposing."""
         granted = rpc_pb2.LeaseGrantRequest(
-            ID=request.ID or self._proposer.new_id(),
+            ID=request.ID or self._changes.new_id(),
             TTL=max(request.TTL, self._ttl_min_seconds),
         )
         command = Command(lease_grant=granted)
-        await self._quota.check(command)
-        response = await self._proposer.propose(command, rpc_pb2.LeaseGrantResponse)
-        self._headers.fill(response.header)
-        return response
+        return await self._changes.make(command, rpc_pb2.LeaseGrantResponse)
 
     async def revoke(self, request: rpc_pb2.LeaseRevokeRequest, _call: Call) -> Reply:
         """End a lease now and delete its keys."""
         command = Command(lease_revoke=request)
-        response = await self._proposer.propose(command, rpc_pb2.LeaseRevokeResponse)
-        self._headers.fill(response.header)
-        return response
+        return await self._changes.make(command, rpc_pb2.LeaseRevokeResponse)
 
     async def keep_alive(self, call: BidiCall) -> None:
         """Renew each lease the client names; an unknown or ended one is answered with TTL 0."""

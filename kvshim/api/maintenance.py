@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from kvshim.api.changes import Changes
 from kvshim.api.header import Headers
 from kvshim.backend.backend import Sizes
 from kvshim.mvcc.hashing import hash_all, hash_store
@@ -13,7 +14,6 @@ from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.rpc import Call, Method, Reply, Unary
 from kvshim.server.alarms import Alarms
-from kvshim.server.proposer import Proposer
 from kvshim.server.reader import Reader
 from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
 from raft.interface import ReplicatedLog
@@ -27,7 +27,7 @@ class MaintenanceService:
         *,
         store: Store,
         log: ReplicatedLog,
-        proposer: Proposer,
+        changes: Changes,
         reader: Reader,
         alarms: Alarms,
         headers: Headers,
@@ -36,7 +36,7 @@ class MaintenanceService:
     ) -> None:
         self._store = store
         self._log = log
-        self._proposer = proposer
+        self._changes = changes
         self._reader = reader
         self._alarms = alarms
         self._headers = headers
@@ -80,9 +80,7 @@ class MaintenanceService:
 
     async def alarm(self, request: rpc_pb2.AlarmRequest, _call: Call) -> Reply:
         """List, raise or clear alarms; listing too goes through the log, so it is never stale."""
-        response = await self._proposer.propose(Command(alarm=request), rpc_pb2.AlarmResponse)
-        self._headers.fill(response.header)
-        return response
+        return await self._changes.make(Command(alarm=request), rpc_pb2.AlarmResponse)
 
     async def defragment(self, _request: rpc_pb2.DefragmentRequest, _call: Call) -> Reply:
         """Pages return to the disk by themselves: there is nothing to defragment."""

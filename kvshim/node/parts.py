@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from kvshim.api.changes import Changes
 from kvshim.api.cluster import ClusterService, MemberInfo
 from kvshim.api.guard import guard
 from kvshim.api.header import Headers
@@ -69,11 +70,11 @@ class Parts:
     def methods(self) -> list[Method]:
         """Everything that clients can call, for a transport."""
         config, work, headers = self.config, self.delivery, self.headers
+        changes = Changes(work.proposer, work.quota, headers)
         services = (
             KVService(
-                proposer=work.proposer,
+                changes=changes,
                 reader=work.reader,
-                quota=work.quota,
                 physical=work.physical,
                 headers=headers,
                 txn_ops_max=config.max_txn_ops,
@@ -86,9 +87,8 @@ class Parts:
                 lambda: self.log.status().leader_id != 0,
             ),
             LeaseService(
-                proposer=work.proposer,
+                changes=changes,
                 reader=work.reader,
-                quota=work.quota,
                 lessor=work.lessor,
                 headers=headers,
                 ttl_min_seconds=lease_ttl_min_seconds(config.heartbeat_ms, config.election_ms),
@@ -97,7 +97,7 @@ class Parts:
             MaintenanceService(
                 store=self.storage.store,
                 log=self.log,
-                proposer=work.proposer,
+                changes=changes,
                 reader=work.reader,
                 alarms=work.alarms,
                 headers=headers,
