@@ -1,50 +1,65 @@
 """The replicated log as its users see it: propose commands in, committed entries out.
 
-`raft` never imports `kvshim`; whoever uses it hands in a `StateMachine`. `propose` and
-`read_index` belong to the event loop; `StateMachine.apply` is called on the log's own thread,
-strictly in index order, with entries that are durable in the local log.
+`raft` never imports `kvshim`; whoever uses it hands in a `StateMachine`. The methods of
+`ReplicatedLog` belong to the event loop unless they say otherwise; those of `StateMachine` are
+called on the log's own thread, `apply` strictly in index order, with entries that are durable in
+the local log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NewType, Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
-Index = NewType("Index", int)
-"""Position in the log, from 1; 0 is "nothing yet"."""
+from raft.types import (
+    ConfChange,
+    ConfChangeRefused,
+    Entry,
+    EntryKind,
+    Index,
+    LogError,
+    MemberId,
+    Membership,
+    NoLeader,
+    NotLeader,
+    ProposalDropped,
+    SnapshotMeta,
+    Term,
+    TooManyProposals,
+    TransferInProgress,
+)
 
-Term = NewType("Term", int)
-
-
-class LogError(Exception):
-    """The log cannot go on, or cannot be opened; one sentence for the operator."""
-
-
-class ProposalDropped(Exception):
-    """The proposal was not taken and never will be: it is safe to send again."""
-
-
-class NoLeader(ProposalDropped):
-    """No leader is known."""
-
-
-class TooManyProposals(ProposalDropped):
-    """The queue of proposals not yet durable is full."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A committed entry. `data` is empty for the log's own entries, such as a new term's first."""
-
-    index: Index
-    term: Term
-    data: bytes
+__all__ = [
+    "ConfChange",
+    "ConfChangeRefused",
+    "Entry",
+    "EntryKind",
+    "Index",
+    "LogError",
+    "LogStatus",
+    "MemberId",
+    "Membership",
+    "NoLeader",
+    "NotLeader",
+    "ProposalDropped",
+    "ReplicatedLog",
+    "SnapshotMeta",
+    "StateMachine",
+    "Term",
+    "TooManyProposals",
+    "TransferInProgress",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class LogStatus:
-    """A member's view of the log at one moment; ids are 0 when unknown."""
+    """A member's view of the log at one moment; ids are 0 when unknown.
+
+    `matches` is what a leader knows of its followers: the last entry durable on each; empty on
+    others.
+    """
 
     member_id: int
     leader_id: int
@@ -52,19 +67,50 @@ class LogStatus:
     first_index: Index
     last_index: Index
     commit_index: Index
+    membership: Membership = field(default_factory=Membership)
+    matches: tuple[tuple[MemberId, Index], ...] = ()
+
+    @property
+    def leads(self) -> bool:
+        """Is this member the leader?"""
+        return self.leader_id == self.member_id != 0
 
 
 class StateMachine(Protocol):
     """What the log drives."""
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Take committed entries, in order, each exactly once. May block to slow the log down."""
+        """Take committed entries, in order, each exactly once; must not wait.
+
+        When their effects are committed, `ReplicatedLog.applied` is called. An entry of kind
+        CONF_CHANGE holds a `ConfChange`, for the state machine's own list of members.
+        """
 
     def applied_index(self) -> Index:
         """The last index whose effects are committed in the state machine's store."""
 
     def durable_index(self) -> Index:
         """The last index whose effects survive a power cut: the log may be cut behind it."""
+
+    def membership(self) -> Membership:
+        """The members as of `applied_index`; read once, at the start."""
+
+    def copy(self, path: Path) -> SnapshotMeta:
+        """Write the store as of one moment to a new file. Any thread; raises `LogError`."""
+
+    def accept(self, path: Path, snapshot: SnapshotMeta) -> int:
+        """Check a snapshot's file and make it the next generation of the store, not yet in use.
+
+        Returns the generation. Durable when it returns; doing it again is harmless. Raises
+        `LogError` when the file does not hold `snapshot`.
+        """
+
+    def install(self, generation: int, snapshot: SnapshotMeta) -> None:
+        """Go on from this generation: the log now begins behind `snapshot`; must not wait.
+
+        Entries handed over before and not yet applied are forgotten; `ReplicatedLog.applied` is
+        called with the snapshot's index once it is in use.
+        """
 
 
 class ReplicatedLog(Protocol):
@@ -77,10 +123,23 @@ class ReplicatedLog(Protocol):
         """
 
     async def stop(self) -> None:
-        """Make everything proposed durable, hand it over to the state machine and end."""
+        """Hand leadership over, make everything proposed durable and end."""
 
     def propose(self, command: bytes) -> None:
-        """Queue a command; its fate is seen by `StateMachine.apply`. Raises `ProposalDropped`."""
+        """Queue a command, forwarded if need be; its fate is seen by `StateMachine.apply`.
+
+        Raises `ProposalDropped`. It is proposed at most once.
+        """
+
+    async def propose_change(self, change: ConfChange) -> None:
+        """Queue a change of members; its fate is seen by `StateMachine.apply`.
+
+        Returns when it was appended or forwarded. Raises `ProposalDropped`, among them
+        `ConfChangeRefused` with the rule that it breaks.
+        """
+
+    async def transfer_leadership(self, to: MemberId) -> None:
+        """Hand over to a voter and wait until it leads. Raises `ProposalDropped`, TimeoutError."""
 
     async def read_index(self) -> Index:
         """An index such that a state machine that applied it serves a linearizable read.
@@ -88,5 +147,8 @@ class ReplicatedLog(Protocol):
         Raises `NoLeader`, and does not wait for ever for one.
         """
 
+    def applied(self, index: Index) -> None:
+        """The state machine's store holds the effects up to `index`; any thread."""
+
     def status(self) -> LogStatus:
-        """The member's present view."""
+        """The member's present view; any thread."""
