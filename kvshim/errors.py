@@ -133,6 +133,12 @@ class CorruptCluster(RequestError):
     code, text = Code.DATA_LOSS, "etcdserver: corrupt cluster"
 
 
+class TokenRefused(RequestError):
+    """A join token that admits nobody; the text says why."""
+
+    code = Code.FAILED_PRECONDITION
+
+
 class ResponseTooLarge(RequestError):
     """An answer longer than a gRPC frame can hold; the text is that of a sender that gives up."""
 

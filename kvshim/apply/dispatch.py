@@ -13,6 +13,7 @@ from kvshim.apply.alarms import Alarm, apply_alarm, refuse_by_alarm
 from kvshim.apply.keys import check_put, execute_delete_range, execute_put
 from kvshim.apply.leases import apply_lease_grant, apply_lease_revoke
 from kvshim.apply.outcome import AlarmChanged, Applied
+from kvshim.apply.tokens import apply_token_add, apply_token_spend
 from kvshim.apply.txn import execute_txn
 from kvshim.errors import RequestError, StorageError
 from kvshim.mvcc.store import WriteBatch, WriteTxn
@@ -62,6 +63,10 @@ def _dispatch(batch: WriteBatch, command: Command) -> Applied:
             return apply_lease_revoke(batch, command.lease_revoke)
         case "alarm":
             return apply_alarm(batch, command.alarm)
+        case "token_add":
+            return apply_token_add(batch, command.token_add)
+        case "token_spend":
+            return apply_token_spend(batch, command.token_spend)
         case unknown:
             raise StorageError(
                 f"the log holds a command that this version does not know ({unknown}): "
