@@ -21,7 +21,7 @@ ROOMS = [
     {"kvshim.server"},
     {"kvshim.apply", "kvshim.watch"},
     {"kvshim.mvcc"},
-    {"kvshim.backend"},
+    {"kvshim.backend", "kvshim.pki"},
 ]
 # What every room may import.
 SHARED = {
@@ -45,6 +45,7 @@ ONLY_IN = {
     "prometheus_client": ("kvshim.metrics",),
     "structlog": ("kvshim.logs",),
     "yaml": ("kvshim.config",),
+    "cryptography": ("kvshim.pki", "kvshim.transport"),
     "click": ("kvshim.cli",),
     "rich": ("kvshim.cli",),
 }

@@ -1,0 +1,1 @@
+"""Who belongs to the cluster: its own CA, members' certificates, join tokens."""
