@@ -92,6 +92,9 @@ class StateMachine(Protocol):
     def durable_index(self) -> Index:
         """The last index whose effects survive a power cut: the log may be cut behind it."""
 
+    def pending_bytes(self) -> int:
+        """Bytes of entries handed over and not yet applied; any thread."""
+
     def membership(self) -> Membership:
         """The members as of `applied_index`; read once, at the start."""
 

@@ -1,17 +1,32 @@
-"""The only member of a cluster of one: what Raft comes to when a quorum is oneself.
+"""One member's core and log, and the order between them that keeps every promise.
 
-Plain calls, no thread and no clock, so that tests drive the very code that `raft.node` runs on
-its log thread. The order that keeps promises: append (fsync) -> committed -> apply; an entry is
-cut only when the state machine holds it durably.
+Plain calls, no thread and no clock, so that tests drive the very code that `raft.node` runs on its
+thread. `Member` does what `raft.core.ready` asks for: send what may leave, write, send what waited
+for the write, hand over what is committed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
+from typing import Protocol
 
-from raft.interface import Entry, Index, LogError, StateMachine, Term
-from raft.storage import HardState, LogStorage
+from raft.core import (
+    ConfChange,
+    CoreOptions,
+    EntryKind,
+    Node,
+    Proposal,
+    ReadState,
+    SnapshotMeta,
+    SnapshotOrder,
+    StartState,
+)
+from raft.core.messages import Message
+from raft.core.ready import Ready
+from raft.interface import ConfChangeRefused, Index, LogError, MemberId, StateMachine
+from raft.storage import LogStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +40,146 @@ class RetentionOptions:
     entries_kept: int = 5_000
     bytes_kept: int = 64 << 20
     slice_entries_max: int = 1_000
-    replay_bytes_max: int = 4 << 20
 
 
-class SoleMember:
-    """Drives a `StateMachine` from a `LogStorage`. One thread at a time."""
+class Surroundings(Protocol):
+    """What a member calls while it works; each must be quick."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Hand messages to the transport, which may lose them."""
+
+    def send_snapshot(self, order: SnapshotOrder) -> None:
+        """Begin to copy and send the store; ends with `Node.report_snapshot`."""
+
+    def reads_ready(self, reads: Sequence[ReadState]) -> None:
+        """These reads have an index."""
+
+    def reads_lost(self, contexts: Sequence[int]) -> None:
+        """These were not confirmed; they may be asked again."""
+
+    def forwards_refused(self, sequences: Sequence[int]) -> None:
+        """The leader did not take these forwards; they may be proposed again."""
+
+    def looked(self, ready: Ready) -> None:
+        """Roles, terms and indices may have changed; called before votes and acks leave."""
+
+
+class Member:
+    """Drives a `StateMachine` from the core and a `LogStorage`. One thread at a time."""
 
     def __init__(
-        self, storage: LogStorage, machine: StateMachine, retention: RetentionOptions
+        self,
+        storage: LogStorage,
+        machine: StateMachine,
+        surroundings: Surroundings,
+        options: CoreOptions,
+        retention: RetentionOptions | None = None,
     ) -> None:
+        """Raises `LogError` when log and state machine do not fit together; changes nothing."""
         self._storage = storage
         self._machine = machine
-        self._retention = retention
-        self._term = Term(0)
-        self._commit_index = Index(0)
+        self._retention = retention or RetentionOptions()
+        self._around = surroundings
+        applied = machine.applied_index()
+        self._check(applied)
+        self.handed = applied
+        self.changes_handed_to = Index(0)
+        """The newest change of membership that the state machine was given."""
+        self._cut_floors: dict[MemberId, Index] = {}
+        self._generations: dict[SnapshotMeta, int] = {}
+        start = StartState(storage.hard_state, machine.membership(), applied)
+        self.core = Node(options, storage, start, Random())
 
     @property
-    def term(self) -> Term:
-        """The term it leads, 0 before `lead`."""
-        return self._term
+    def alone(self) -> bool:
+        """Is this member the only one with a vote?"""
+        return self.core.status().membership.voters == {self.core.status().member_id}
 
-    @property
-    def commit_index(self) -> Index:
-        """Everything up to here is durable."""
-        return self._commit_index
+    def begin(self) -> None:
+        """Replay what the state machine lacks; a sole voter leads at once, nobody else could."""
+        if self.alone:
+            self.core.campaign()
+        self.work()
 
-    def check(self) -> None:
-        """See that log and state machine belong together. Raises `LogError`; changes nothing."""
-        applied = self._machine.applied_index()
+    def propose(self, commands: Sequence[bytes]) -> int:
+        """Propose commands as one; see `raft.core.Node.propose`."""
+        return self.core.propose([Proposal(command) for command in commands])
+
+    def propose_change(self, change: ConfChange) -> None:
+        """Propose a change of members. Raises `ProposalDropped`.
+
+        The first membership is not in the log, so a newcomer must get it with a snapshot: a log
+        that still begins at its first entry is cut before anyone joins.
+        """
+        if self._storage.first_index == 1 and self.core.status().role.name == "LEADER":
+            durable = self._machine.durable_index()
+            if durable < 1:
+                raise ConfChangeRefused("the store is too young: try again in a minute")
+            self._storage.cut(min(durable, Index(1)))
+        self.core.propose_change(change)
+
+    def hold_log(self, member: MemberId, index: Index) -> None:
+        """Keep the entries behind `index` while a snapshot is on its way to `member`."""
+        self._cut_floors[member] = index
+
+    def release_log(self, member: MemberId) -> None:
+        """The snapshot has arrived, or has not."""
+        self._cut_floors.pop(member, None)
+
+    def accept(self, snapshot: SnapshotMeta, generation: int) -> None:
+        """The store of this snapshot lies ready as `generation`, should the core want it."""
+        self._generations = {snapshot: generation}
+
+    def work(self) -> None:
+        """Do what the core asks for until it asks for nothing."""
+        while self.core.has_ready():
+            self._do(self.core.ready())
+
+    def _do(self, ready: Ready) -> None:
+        around = self._around
+        if ready.messages:
+            around.send(ready.messages)
+        for order in ready.snapshot_orders:
+            around.send_snapshot(order)
+        if ready.writes:
+            self._write(ready)
+        around.looked(ready)
+        if ready.after_persist:
+            around.send(ready.after_persist)
+        self.core.persisted(ready.number)
+        if ready.committed:
+            self.handed = ready.committed[-1].index
+            for entry in ready.committed:
+                if entry.kind is EntryKind.CONF_CHANGE:
+                    self.changes_handed_to = entry.index
+            self._machine.apply(ready.committed)
+        if ready.reads:
+            around.reads_ready(ready.reads)
+        if ready.reads_lost:
+            around.reads_lost(ready.reads_lost)
+        if ready.refused:
+            around.forwards_refused(ready.refused)
+
+    def _write(self, ready: Ready) -> None:
+        snapshot = ready.snapshot
+        if snapshot is None:
+            cut_through = self._cut_through() if ready.entries else None
+            self._storage.write([ready], cut_through=cut_through)
+            return
+        generation = self._generations.pop(snapshot)
+        self._storage.write([ready], generation=generation)
+        self.handed = snapshot.index
+        self._machine.install(generation, snapshot)
+
+    def _cut_through(self) -> Index | None:
+        keep = self._retention
+        durable = min([self._machine.durable_index(), *self._cut_floors.values()])
+        index = self._storage.cuttable(
+            durable, keep.entries_kept, keep.bytes_kept, keep.slice_entries_max
+        )
+        return index if index >= self._storage.first_index else None
+
+    def _check(self, applied: Index) -> None:
         first, last = self._storage.first_index, self._storage.last_index
         if applied < first - 1:
             raise LogError(
@@ -64,53 +191,3 @@ class SoleMember:
                 f"the store has applied entry {applied} but {self._storage.path} ends at entry"
                 f" {last}: the log is older than the store, restore both from one backup"
             )
-        self._commit_index = max(self._storage.hard_state.commit_index, applied)
-
-    def lead(self) -> None:
-        """Begin a new term with its own first entry, and with it commit all that is in the log.
-
-        The append's fsync also covers entries that an earlier process wrote but did not get to
-        sync, so that none of them is applied before it is durable.
-        """
-        last = self._storage.last_index
-        term = Term(max(self._storage.hard_state.term, self._storage.last_term) + 1)
-        first = Entry(Index(last + 1), term, b"")
-        hard_state = HardState(term, self._storage.member_id, max(last, self._commit_index))
-        self._storage.append([first], hard_state=hard_state)
-        self._term = term
-        self._commit_index = first.index
-
-    def replay(self) -> None:
-        """Hand the state machine every committed entry that it lacks."""
-        index = Index(self._machine.applied_index() + 1)
-        while index <= self._commit_index:
-            entries = self._storage.entries(
-                index, self._commit_index, self._retention.replay_bytes_max
-            )
-            self._machine.apply(entries)
-            index = Index(entries[-1].index + 1)
-
-    def append(self, commands: Sequence[bytes]) -> list[Entry]:
-        """Make commands durable, and so committed; the caller hands them to `apply`."""
-        index, term = self._storage.last_index, self._term
-        entries = [
-            Entry(Index(index + offset), term, command)
-            for offset, command in enumerate(commands, start=1)
-        ]
-        self._storage.append(entries, cut_through=self._cut_through())
-        self._commit_index = entries[-1].index
-        return entries
-
-    def apply(self, entries: Sequence[Entry]) -> None:
-        """Hand committed entries to the state machine."""
-        self._machine.apply(entries)
-
-    def _cut_through(self) -> Index | None:
-        keep = self._retention
-        index = self._storage.cuttable(
-            self._machine.durable_index(),
-            keep.entries_kept,
-            keep.bytes_kept,
-            keep.slice_entries_max,
-        )
-        return index if index >= self._storage.first_index else None

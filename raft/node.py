@@ -1,10 +1,11 @@
-"""The running log of a cluster of one: proposals in from the event loop, entries out to `apply`.
+"""The running member: inputs from the event loop and from peers in, committed entries out.
 
-Two threads belong to a `Node`. "raft-log" owns the `LogStorage`: it sleeps until something is
-proposed, takes all that waits, makes it durable with one fsync and hands it over; while the state
-machine applies one batch on a thread of its own, the next one is already being written.
+Two threads belong to a `Node`. "raft" owns the core and the `LogStorage`: it sleeps until something
+comes or a tick is due, takes all that waits, sends what may leave before the disk, makes the rest
+durable with one fsync and hands over what is committed; while the state machine applies one batch
+on a thread of its own, the next one is already being written. It does nothing else, so a disk
+that hangs keeps heartbeats from leaving and another member takes over.
 "raft-checkpoint" copies the WAL into the file, so that appends never wait for more than the rest.
-`start`, `stop`, `propose`, `read_index` and `status` belong to the event loop.
 """
 
 from __future__ import annotations
@@ -12,32 +13,48 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from queue import Empty, SimpleQueue
+from typing import Final, Protocol, TypeAlias
 
+from raft.core import CoreOptions, CoreStatus, ReadState, TooManyReads
+from raft.core.messages import AppendRequest, InstallSnapshot, Message
+from raft.core.ready import Ready, SnapshotOrder
 from raft.database import WalCopier
 from raft.interface import (
-    Entry,
+    ConfChange,
     Index,
     LogError,
     LogStatus,
+    MemberId,
     NoLeader,
+    ProposalDropped,
     StateMachine,
     Term,
     TooManyProposals,
 )
-from raft.member import RetentionOptions, SoleMember
+from raft.member import Member, RetentionOptions
+from raft.snapshots import SnapshotSender
 from raft.storage import LogStorage
 
+TICKS_MISSED_MAX: Final = 2
+"""Ticks made up for after the thread was held up: what waited in the queue comes first, and a
+member that heard nothing because it did not listen shall not call an election for it."""
 
-class _Control(Enum):
-    """What the log thread is woken for besides proposals."""
+FORWARDS_REMEMBERED_MAX: Final = 256
+"""Forwards that a leader may still refuse, kept to be proposed again."""
 
-    STOP = auto()
-    WAL_COPIED = auto()
+
+class Messenger(Protocol):
+    """The part of a transport that carries messages; event loop."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send, or lose, each of them; never waits."""
 
 
 class _State(Enum):
@@ -46,45 +63,64 @@ class _State(Enum):
     STOPPED = auto()
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     """The default of a hook."""
-
-
-def _nothing() -> None:
-    """The default of a hook without arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeHooks:
-    """Called on the log thread: must be quick and must not raise.
+    """Called on the raft thread: must be quick and must not raise.
 
     `on_fsync` gets the seconds of every append; `on_slow_fsync` of those that took too long;
     `on_wal_pinned` the WAL's bytes when an outside reader keeps it from starting over, once until
-    `on_wal_released` says that it has left;
-    `on_fatal` the reason when the log cannot go on: nothing further is made durable or applied.
+    `on_wal_released` says that it has left; `on_leader` the leader's id, 0 for none, and the term,
+    whenever either changes; `on_fatal` the reason when the log cannot go on: nothing further is
+    made durable or applied.
     """
 
     on_fsync: Callable[[float], None] = _ignore
     on_slow_fsync: Callable[[float], None] = _ignore
     on_fatal: Callable[[LogError], None] = _ignore
     on_wal_pinned: Callable[[int], None] = _ignore
-    on_wal_released: Callable[[], None] = _nothing
+    on_wal_released: Callable[[], None] = _ignore
+    on_leader: Callable[[int, int], None] = _ignore
+    on_snapshot_sent: Callable[[int, int, str], None] = _ignore
+    """Member, index, and why it did not arrive; empty when it did."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
-    """Bounds of the queue and of one batch; what counts as a slow fsync."""
+    """Bounds of the queue and of one batch, times; what counts as a slow fsync."""
 
+    tick_seconds: float = 0.05
+    heartbeat_ticks: int = 2
+    election_ticks: int = 10
     batch_entries_max: int = 512
     batch_bytes_max: int = 4 << 20
     queue_entries_max: int = 8_192
     queue_bytes_max: int = 64 << 20
+    unapplied_bytes_max: int = 64 << 20
+    """Committed and not yet applied: above it nothing more is taken from clients or the leader."""
+    hold_seconds: float = 5.0
+    """How long a command that no leader took is kept for the next one."""
+    read_seconds_max: float = 5.0
     slow_fsync_seconds: float = 1.0
     retention: RetentionOptions = field(default_factory=RetentionOptions)
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Commands that no leader has taken; safe to propose until `deadline`."""
+
+    deadline: float
+    commands: list[bytes]
+
+
+_Input: TypeAlias = bytes | Callable[[], None]
+
+
 class Node:
-    """A `ReplicatedLog` of one member. Takes over `storage` and closes it."""
+    """A `ReplicatedLog`. Takes over `storage` and closes it; `transport` is None when alone."""
 
     def __init__(
         self,
@@ -97,15 +133,24 @@ class Node:
     ) -> None:
         self._storage = storage
         self._cluster_id = cluster_id
-        self._member_id = member_id
+        self._member_id = MemberId(member_id)
         self._options = options or NodeOptions()
         self._hooks = hooks or NodeHooks()
         self._state = _State.NEW
-        self._queue: SimpleQueue[bytes | _Control] = SimpleQueue()
-        # Each counter has one writer: the loop counts what came, the log thread what is durable.
+        self._queue: SimpleQueue[_Input] = SimpleQueue()
+        # Each counter has one writer: the loop counts what came, the raft thread what is durable.
         self._proposed = self._proposed_bytes = 0
-        self._durable = self._durable_bytes = 0
-        self._view = (Term(0), storage.first_index, storage.last_index, Index(0))
+        self._taken = self._taken_bytes = 0
+        self._status = LogStatus(
+            member_id, 0, Term(0), storage.first_index, storage.last_index, Index(0)
+        )
+        self._alone = False
+        self._stopping = False
+        self._held: deque[_Held] = deque()
+        self._forwards: OrderedDict[int, _Held] = OrderedDict()
+        self._reads: dict[int, asyncio.Future[Index]] = {}
+        self._read_number = 0
+        self._leader_waiters: list[asyncio.Future[None]] = []
         self._wal_bytes_limit = storage.options.wal_bytes_max
         self._copier: WalCopier | None = None
         self._copying: Future[None] | None = None
@@ -113,16 +158,23 @@ class Node:
         self._copy_thread = ThreadPoolExecutor(1, thread_name_prefix="raft-checkpoint")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Future[None] | None = None
+        self._transport: Messenger | None = None
+        self._snapshots: SnapshotSender | None = None
+        self._machine: StateMachine | None = None
+
+    # -- the event loop
+
+    def connect(self, transport: Messenger, snapshots: SnapshotSender) -> None:
+        """Say how the others are reached; before `start`, not needed by a member alone."""
+        self._transport, self._snapshots = transport, snapshots
 
     async def start(self, machine: StateMachine) -> None:
-        """Check, lead, replay; see `ReplicatedLog.start`. Raises `LogError`."""
+        """Check, replay, serve; see `ReplicatedLog.start`. Raises `LogError`."""
         loop = self._loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
         self._over = loop.create_future()
-        member = SoleMember(self._storage, machine, self._options.retention)
-        threading.Thread(
-            target=self._log_thread, args=(member, ready), name="raft-log", daemon=True
-        ).start()
+        self._machine = machine
+        threading.Thread(target=self._run, args=(ready,), name="raft", daemon=True).start()
         try:
             await ready
         except LogError:
@@ -139,69 +191,204 @@ class Node:
             return
         if self._state is _State.RUNNING:
             self._state = _State.STOPPED
-            self._queue.put(_Control.STOP)
+            self._queue.put(self._stop)
         await asyncio.shield(self._over)
 
+    async def resign(self) -> None:
+        """Hand leadership to the most up-to-date voter, if this member leads and there is one.
+
+        Returns when another leads or after one election timeout: a graceful stop costs writers
+        a hand-over and not an election.
+        """
+        status = self._status
+        voters = status.membership.voters
+        others = [(index, member) for member, index in status.matches if member in voters]
+        if not status.leads or not others:
+            return
+        try:
+            await self.transfer_leadership(max(others)[1])
+        except (ProposalDropped, TimeoutError):
+            return
+
     def propose(self, command: bytes) -> None:
-        """Queue a command. Raises `TooManyProposals`, or `NoLeader` when the log does not run."""
+        """Queue a command. Raises `TooManyProposals`, `NoLeader`."""
         if self._state is not _State.RUNNING:
             raise NoLeader("the log does not run")
+        if self._status.leader_id == 0:
+            raise NoLeader("no leader is known")
         limits = self._options
         if (
-            self._proposed - self._durable >= limits.queue_entries_max
-            or self._proposed_bytes - self._durable_bytes >= limits.queue_bytes_max
+            self._proposed - self._taken >= limits.queue_entries_max
+            or self._proposed_bytes - self._taken_bytes >= limits.queue_bytes_max
+            or self._unapplied_bytes() >= limits.unapplied_bytes_max
         ):
             raise TooManyProposals("too many proposals wait for the disk")
         self._proposed += 1
         self._proposed_bytes += len(command)
         self._queue.put(command)
 
+    async def propose_change(self, change: ConfChange) -> None:
+        """Propose a change of members; see `ReplicatedLog.propose_change`."""
+        await self._ask(lambda member: member.propose_change(change))
+
+    async def transfer_leadership(self, to: MemberId) -> None:
+        """Hand over to `to`. Raises `ProposalDropped`; TimeoutError after an election timeout."""
+        await self._ask(lambda member: member.core.transfer_leadership(to))
+        limits = self._options
+        async with asyncio.timeout(limits.election_ticks * limits.tick_seconds):
+            while self._status.leader_id != to:
+                await self._leader_change()
+
     async def read_index(self) -> Index:
-        """The commit index: the only member is always the leader. Raises `NoLeader`."""
+        """See `ReplicatedLog.read_index`. Raises `NoLeader`."""
         if self._state is not _State.RUNNING:
             raise NoLeader("the log does not run")
-        return self._view[3]
+        if self._alone:
+            # Nobody can lead without this member's vote, which leaves only after `_alone` and the
+            # leader in `_status` have changed.
+            return self._status.commit_index
+        loop = asyncio.get_running_loop()
+        self._read_number += 1
+        context = self._read_number
+        future = self._reads[context] = loop.create_future()
+        self._queue.put(partial(self._read, context))
+        try:
+            async with asyncio.timeout(self._options.read_seconds_max):
+                return await future
+        except TimeoutError:
+            raise NoLeader("no leader confirmed the read") from None
+        finally:
+            self._reads.pop(context, None)
+
+    def applied(self, index: Index) -> None:
+        """The state machine's store holds the effects up to `index`; any thread."""
+        member = self._member_or_none
+        if member is not None and 0 < member.changes_handed_to <= index:
+            self._queue.put(_nothing)
 
     def status(self) -> LogStatus:
         """The present view; any thread."""
-        term, first, last, commit = self._view
-        leader = self._member_id if self._state is _State.RUNNING else 0
-        return LogStatus(self._member_id, leader, term, first, last, commit)
+        return self._status
 
-    # -- the log thread from here on
+    async def leader_known(self) -> None:
+        """Wait until somebody leads."""
+        while self._status.leader_id == 0 and self._state is _State.RUNNING:
+            await self._leader_change()
 
-    def _log_thread(self, member: SoleMember, ready: asyncio.Future[None]) -> None:
+    # -- what the transport calls, on the event loop
+
+    def received(self, messages: Sequence[Message]) -> None:
+        """Messages have come from a peer."""
+        self._queue.put(partial(self._step, messages))
+
+    def unreachable(self, member: MemberId) -> None:
+        """Messages to `member` were lost."""
+        self._queue.put(lambda: self._core_member.core.report_unreachable(member))
+
+    def snapshot_ready(self, message: InstallSnapshot, generation: int) -> None:
+        """A snapshot has come and lies ready as this generation of the store."""
+
+        def step() -> None:
+            self._core_member.accept(message.snapshot, generation)
+            self._core_member.core.step(message)
+
+        self._queue.put(step)
+
+    def snapshot_sent(self, order: SnapshotOrder, index: Index, reason: str) -> None:
+        """How a snapshot that was ordered ended; `reason` is empty when it arrived."""
+
+        def report() -> None:
+            self._core_member.release_log(order.to)
+            self._core_member.core.report_snapshot(order.to, arrived=not reason)
+
+        self._hooks.on_snapshot_sent(order.to, index, reason)
+        self._queue.put(report)
+
+    # -- Surroundings: what the member calls, on the raft thread
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Hand messages to the transport."""
+        if self._transport is not None:
+            self._call_loop(self._transport.send, messages)
+
+    def send_snapshot(self, order: SnapshotOrder) -> None:
+        """Begin to copy and send the store."""
+        assert self._snapshots is not None
+        self._core_member.hold_log(order.to, self._core_member.handed)
+        self._call_loop(self._snapshots.send, order)
+
+    def reads_ready(self, reads: Sequence[ReadState]) -> None:
+        """Answer those who wait for an index."""
+        self._call_loop(self._settle_reads, [(read.context, read.index) for read in reads])
+
+    def reads_lost(self, contexts: Sequence[int]) -> None:
+        """Tell those who wait that the leader was lost."""
+        self._call_loop(self._settle_reads, [(context, None) for context in contexts])
+
+    def forwards_refused(self, sequences: Sequence[int]) -> None:
+        """Propose again what the leader did not take."""
+        for sequence in sequences:
+            held = self._forwards.pop(sequence, None)
+            if held is not None:
+                self._held.append(held)
+                self._queue.put(_nothing)
+
+    def looked(self, ready: Ready) -> None:
+        """Publish the member's view before votes and acknowledgements leave."""
+        core = self._core_member.core.status()
+        before = self._status
+        self._status = _view(core, ready)
+        self._alone = core.confirmed and core.membership.voters == {self._member_id}
+        if (before.leader_id, before.term) != (self._status.leader_id, core.term):
+            self._hooks.on_leader(self._status.leader_id, core.term)
+            self._call_loop(self._wake_leader_waiters)
+
+    # -- the raft thread
+
+    _member_or_none: Member | None = None
+
+    @property
+    def _core_member(self) -> Member:
+        assert self._member_or_none is not None
+        return self._member_or_none
+
+    def _run(self, ready: asyncio.Future[None]) -> None:
         try:
             try:
-                self._begin(member)
+                self._begin()
             except LogError as error:
                 self._storage.abandon()
                 self._tell(ready, error)
                 return
             self._tell(ready)
-            self._serve(member)
+            self._serve()
         finally:
             self._copy_thread.shutdown(wait=True)
             assert self._over is not None
             self._tell(self._over)
 
-    def _begin(self, member: SoleMember) -> None:
-        member.check()
+    def _begin(self) -> None:
+        limits, machine = self._options, self._machine_in_use
+        core = CoreOptions(
+            self._member_id,
+            election_ticks=limits.election_ticks,
+            heartbeat_ticks=limits.heartbeat_ticks,
+        )
+        self._member_or_none = Member(self._storage, machine, self, core, limits.retention)
         self._storage.set_identity(self._cluster_id, self._member_id)
         self._copier = WalCopier(self._storage.path, self._storage.options)
-        member.lead()
-        self._show(member)
         try:
-            member.replay()
+            self._core_member.begin()
         except LogError:
             raise
         except Exception as error:
             raise LogError(f"the state machine cannot go on: {error}") from error
 
-    def _serve(self, member: SoleMember) -> None:
+    def _serve(self) -> None:
         try:
-            while self._turn(member):
-                pass
+            next_tick = time.monotonic() + self._options.tick_seconds
+            while not self._stopping:
+                next_tick = self._turn(next_tick)
             self._finish_copy()
             assert self._copier is not None
             self._copier.close()
@@ -212,42 +399,113 @@ class Node:
             fatal = error if isinstance(error, LogError) else LogError(f"the log stops: {error}")
             self._hooks.on_fatal(fatal)
 
-    def _turn(self, member: SoleMember) -> bool:
-        """Sleep until there is something, do all of it; False when asked to stop."""
+    def _turn(self, next_tick: float) -> float:
+        """Sleep until there is something, do all of it; returns when the next tick is due."""
+        member = self._core_member
+        commands = self._take(next_tick - time.monotonic())
+        applied = self._machine_in_use.applied_index()
+        if applied > member.core.applied_index:
+            member.core.applied(applied)
+        now = time.monotonic()
+        if now >= next_tick:
+            missed = int((now - next_tick) / self._options.tick_seconds) + 1
+            for _ in range(min(missed, TICKS_MISSED_MAX)):
+                member.core.tick()
+            next_tick = now + self._options.tick_seconds
+            self._forget_old(now)
+        if self._held:
+            self._propose_held(now)
+        if commands:
+            self._propose(_Held(now + self._options.hold_seconds, commands))
+        began = time.monotonic()
+        member.work()
+        if commands:
+            self._taken += len(commands)
+            self._taken_bytes += sum(map(len, commands))
+            self._note_fsync(time.monotonic() - began)
+        self._copy_wal()
+        return next_tick
+
+    def _take(self, wait_seconds: float) -> list[bytes]:
+        """Run every input that waits; returns the commands among them, bounded."""
         limits = self._options
-        item: bytes | _Control | None = self._queue.get()
         commands: list[bytes] = []
         size = 0
-        while isinstance(item, bytes):
-            commands.append(item)
-            size += len(item)
-            item = None
-            if size < limits.batch_bytes_max and len(commands) < limits.batch_entries_max:
-                try:
-                    item = self._queue.get_nowait()
-                except Empty:
-                    break
-        if commands:
-            self._write(member, commands, size)
-        if item is _Control.WAL_COPIED:
-            self._finish_copy()
-        return item is not _Control.STOP
+        try:
+            item = self._queue.get(timeout=wait_seconds) if wait_seconds > 0 else None
+            while True:
+                if isinstance(item, bytes):
+                    commands.append(item)
+                    size += len(item)
+                    if size >= limits.batch_bytes_max or len(commands) >= limits.batch_entries_max:
+                        break
+                elif item is not None:
+                    item()
+                    if self._stopping:
+                        break
+                item = self._queue.get_nowait()
+        except Empty:
+            pass
+        return commands
 
-    def _write(self, member: SoleMember, commands: list[bytes], size: int) -> None:
-        began = time.monotonic()
-        entries: list[Entry] = member.append(commands)
-        seconds = time.monotonic() - began
-        self._show(member)
-        self._durable += len(commands)
-        self._durable_bytes += size
-        member.apply(entries)
+    def _propose(self, held: _Held) -> None:
+        try:
+            sequence = self._core_member.propose(held.commands)
+        except ProposalDropped:
+            self._held.append(held)
+            return
+        if sequence:
+            self._forwards[sequence] = held
+            while len(self._forwards) > FORWARDS_REMEMBERED_MAX:
+                self._forwards.popitem(last=False)
+
+    def _propose_held(self, now: float) -> None:
+        waiting, self._held = self._held, deque()
+        for held in waiting:
+            if held.deadline > now:
+                self._propose(held)
+
+    def _forget_old(self, now: float) -> None:
+        while self._forwards and next(iter(self._forwards.values())).deadline < now:
+            self._forwards.popitem(last=False)
+
+    def _step(self, messages: Sequence[Message]) -> None:
+        core = self._core_member.core
+        full = self._unapplied_bytes() >= self._options.unapplied_bytes_max
+        for message in messages:
+            if full and isinstance(message, AppendRequest) and message.entries:
+                continue  # the leader sends it again
+            core.step(message)
+
+    def _read(self, context: int) -> None:
+        try:
+            self._core_member.core.read_index(context)
+        except (NoLeader, TooManyReads):
+            self.reads_lost([context])
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    @property
+    def _machine_in_use(self) -> StateMachine:
+        assert self._machine is not None
+        return self._machine
+
+    def _unapplied_bytes(self) -> int:
+        return self._machine_in_use.pending_bytes()
+
+    def _note_fsync(self, seconds: float) -> None:
         self._hooks.on_fsync(seconds)
         if seconds > self._options.slow_fsync_seconds:
             self._hooks.on_slow_fsync(seconds)
+
+    def _copy_wal(self) -> None:
+        if self._copying is not None and self._copying.done():
+            self._finish_copy()
         if self._copying is None and self._storage.wal_bytes > self._wal_bytes_limit:
             assert self._copier is not None
             self._copying = self._copy_thread.submit(self._copier.copy)
-            self._copying.add_done_callback(lambda _: self._queue.put(_Control.WAL_COPIED))
+            self._copying.add_done_callback(lambda _: self._queue.put(_nothing))
 
     def _finish_copy(self) -> None:
         """Copy the few frames written since, between two appends: then the WAL starts over.
@@ -270,16 +528,77 @@ class Node:
             self._hooks.on_wal_pinned(self._storage.wal_bytes)
         self._pinned = True
 
-    def _show(self, member: SoleMember) -> None:
-        log = self._storage
-        self._view = (member.term, log.first_index, log.last_index, member.commit_index)
+    # -- between the two
 
-    def _tell(self, future: asyncio.Future[None], error: LogError | None = None) -> None:
+    async def _ask(self, action: Callable[[Member], None]) -> None:
+        """Run an action on the raft thread and wait for it; its refusal is raised here."""
+        if self._state is not _State.RUNNING:
+            raise NoLeader("the log does not run")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def act() -> None:
+            try:
+                action(self._core_member)
+            except ProposalDropped as refusal:
+                self._tell(done, refusal)
+            else:
+                self._tell(done)
+
+        self._queue.put(act)
+        await done
+
+    async def _leader_change(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._leader_waiters.append(future)
+        await future
+
+    def _wake_leader_waiters(self) -> None:
+        waiters, self._leader_waiters = self._leader_waiters, []
+        for future in waiters:
+            _settle(future, None)
+
+    def _settle_reads(self, reads: Sequence[tuple[int, Index | None]]) -> None:
+        for context, index in reads:
+            future = self._reads.get(context)
+            if future is None or future.done():
+                continue
+            if index is None:
+                future.set_exception(NoLeader("the leader was lost"))
+            else:
+                future.set_result(index)
+
+    def _call_loop(self, function: Callable[..., object], *args: object) -> None:
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(_settle, future, error)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def _tell(self, future: asyncio.Future[None], error: Exception | None = None) -> None:
+        self._call_loop(_settle, future, error)
 
 
-def _settle(future: asyncio.Future[None], error: LogError | None) -> None:
+def _nothing() -> None:
+    """Only wakes the raft thread."""
+
+
+def _view(core: CoreStatus, ready: Ready) -> LogStatus:
+    others = (
+        (member, follower.match)
+        for member, follower in core.followers.items()
+        if member != core.member_id
+    )
+    return LogStatus(
+        core.member_id,
+        ready.leader,
+        core.term,
+        core.first_index,
+        core.last_index,
+        core.commit,
+        core.membership,
+        tuple(others),
+    )
+
+
+def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
     if future.done():
         return
     if error is None:

@@ -61,6 +61,8 @@ class CoreStatus:
     applied: Index
     membership: Membership
     transferee: MemberId
+    confirmed: bool
+    """Leads, and an entry of its own term is committed."""
     followers: dict[MemberId, FollowerStatus]
 
 
@@ -243,6 +245,11 @@ class Node:
         membership.on_applied(r, index)
         election.on_applied(r)
 
+    @property
+    def applied_index(self) -> Index:
+        """How far the caller said that it applied."""
+        return self._replica.log.applied
+
     def status(self) -> CoreStatus:
         """The present view."""
         r = self._replica
@@ -258,6 +265,7 @@ class Node:
             applied=r.log.applied,
             membership=r.membership,
             transferee=r.transferee,
+            confirmed=r.role is Role.LEADER and read_index.may_answer(r),
             followers={
                 member: FollowerStatus(p.flow, p.match, p.next, p.recent_active)
                 for member, p in sorted(r.progress.items())

@@ -19,17 +19,20 @@ from kvshim.mvcc.ranges import execute_range
 from kvshim.mvcc.store import Store
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.types import NO_LEASE, EventKind, KeyRange, Revision
+from raft.core import CoreOptions, ReadState, SnapshotOrder
+from raft.core.messages import Message
+from raft.core.ready import Ready
 from raft.database import LogOptions, WalCopier
-from raft.interface import Entry, Index
-from raft.member import RetentionOptions, SoleMember
+from raft.interface import Entry, Index, MemberId, Membership, SnapshotMeta
+from raft.member import Member as LogMember
+from raft.member import RetentionOptions
 from raft.storage import LogStorage
 from tests.powercut.model import Change, Compact, Model, decode, encode, some_command
 from tests.powercut.vfs import Disk, PowerCut
 
 ALL_KEYS = KeyRange(b"\x00", None)
-RETENTION = RetentionOptions(
-    entries_kept=3, bytes_kept=20_000, slice_entries_max=4, replay_bytes_max=20_000
-)
+RETENTION = RetentionOptions(entries_kept=3, bytes_kept=20_000, slice_entries_max=4)
+MEMBER_ID = MemberId(6)
 NEVER = 1_000_000
 
 
@@ -54,8 +57,10 @@ class Machine:
     def __init__(self, backend: Backend, store: Store) -> None:
         self.backend = backend
         self.store = store
+        self.given: Callable[[Sequence[Entry]], None] = lambda _: None
 
     def apply(self, entries: Sequence[Entry]) -> None:
+        self.given(entries)
         with self.store.write() as batch:
             for entry in entries:
                 match decode(entry.data):
@@ -78,6 +83,36 @@ class Machine:
 
     def durable_index(self) -> Index:
         return Index(self.backend.durable_index())
+
+    def pending_bytes(self) -> int:
+        return 0
+
+    def membership(self) -> Membership:
+        return Membership.of([MEMBER_ID])
+
+    def copy(self, path: Path) -> SnapshotMeta:
+        raise NotImplementedError
+
+    def accept(self, path: Path, snapshot: SnapshotMeta) -> int:
+        raise NotImplementedError
+
+    def install(self, generation: int, snapshot: SnapshotMeta) -> None:
+        raise NotImplementedError
+
+
+class Nobody:
+    """Surroundings of a member that is alone."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        raise AssertionError("there is nobody to send to")
+
+    def send_snapshot(self, order: SnapshotOrder) -> None:
+        raise AssertionError("there is nobody to send to")
+
+    def reads_ready(self, reads: Sequence[ReadState]) -> None: ...
+    def reads_lost(self, contexts: Sequence[int]) -> None: ...
+    def forwards_refused(self, sequences: Sequence[int]) -> None: ...
+    def looked(self, ready: Ready) -> None: ...
 
 
 class CarelessMachine(Machine):
@@ -138,10 +173,10 @@ class Member:
         self.store = Store(self.backend)
         self.backend.checkpointer.stop()  # its thread: here `run_once` is called in its place
         self.machine = self.machine_type(self.backend, self.store)
-        member = self.member = SoleMember(self.log, self.machine, RETENTION)
-        self.member.check()
+        self.machine.given = self.acknowledge
+        self.member = LogMember(self.log, self.machine, Nobody(), CoreOptions(MEMBER_ID), RETENTION)
         if self.log.member_id == 0:
-            self.log.set_identity(5, 6)
+            self.log.set_identity(5, MEMBER_ID)
         self.copier = WalCopier(path, options)
         last = self.log.last_index
         assert last >= self.promise.acknowledged, (
@@ -149,9 +184,8 @@ class Member:
         )
         del self.promise.commands[last:]
         self.promise.commands.append(b"")
-        member.lead()
-        self.promise.acknowledged = len(self.promise.commands)
-        member.replay()
+        self.member.begin()
+        self.tell_applied()
         self.model = self.promise.model()
 
     def step(self) -> None:
@@ -180,12 +214,21 @@ class Member:
         first = self.log.first_index
         if self.member._cut_through() is not None:
             self.phase = "log cut"
-        entries = self.member.append(batch)
+        self.member.propose(batch)
+        self.member.work()
         assert self.log.first_index >= first
-        assert entries[-1].index == len(self.promise.commands)
+        assert self.machine.applied_index() == len(self.promise.commands)
+        self.tell_applied()
+
+    def acknowledge(self, entries: Sequence[Entry]) -> None:
+        """What the state machine is given is committed, and must survive."""
         self.promise.acknowledged = entries[-1].index
-        self.phase = "apply"
-        self.machine.apply(entries)
+        if self.phase != "start":
+            self.phase = "apply"
+
+    def tell_applied(self) -> None:
+        self.member.core.applied(self.machine.applied_index())
+        self.member.work()
 
     def checkpoint_log(self) -> None:
         """As the node: most of it from the side, the rest between two appends."""
