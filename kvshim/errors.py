@@ -117,6 +117,10 @@ class NoLeader(RequestError):
     code, text = Code.UNAVAILABLE, "etcdserver: no leader"
 
 
+class NotLeader(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: not leader"
+
+
 class LeaderChanged(RequestError):
     code, text = Code.UNAVAILABLE, "etcdserver: leader changed"
 
@@ -127,6 +131,16 @@ class Stopped(RequestError):
 
 class RequestTimedOut(RequestError):
     code, text = Code.UNAVAILABLE, "etcdserver: request timed out"
+
+
+class RequestTimedOutByLeaderFailure(RequestError):
+    code = Code.UNAVAILABLE
+    text = "etcdserver: request timed out, possibly due to previous leader failure"
+
+
+class RequestTimedOutByConnectionLost(RequestError):
+    code = Code.UNAVAILABLE
+    text = "etcdserver: request timed out, possibly due to connection lost"
 
 
 class CorruptCluster(RequestError):

@@ -53,6 +53,8 @@ class Event(StrEnum):
     LEADER_CHANGED = "leader changed"
     QUORUM_LOST = "quorum lost"
     QUORUM_BACK = "quorum is back"
+    STALE_READS = "no leader: gets and lists are answered from this member alone, and may be old"
+    STALE_READS_ENDED = "a leader is known: gets and lists are linearizable again"
 
     WAL_PINNED = "WAL pinned by an outside reader"
     WAL_RELEASED = "WAL no longer pinned"

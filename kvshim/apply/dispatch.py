@@ -11,11 +11,11 @@ from google.protobuf.message import Message
 
 from kvshim.apply.alarms import Alarm, apply_alarm, refuse_by_alarm
 from kvshim.apply.keys import check_put, execute_delete_range, execute_put
-from kvshim.apply.leases import apply_lease_grant, apply_lease_revoke
+from kvshim.apply.leases import apply_lease_checkpoint, apply_lease_grant, apply_lease_revoke
 from kvshim.apply.outcome import AlarmChanged, Applied
 from kvshim.apply.tokens import apply_token_add, apply_token_spend
 from kvshim.apply.txn import execute_txn
-from kvshim.errors import RequestError, StorageError
+from kvshim.errors import NotLeader, RequestError, StorageError
 from kvshim.mvcc.store import WriteBatch, WriteTxn
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
@@ -27,13 +27,17 @@ class Applier:
     def __init__(self, alarms: Iterable[Alarm]) -> None:
         self._alarms = set(alarms)
 
-    def apply(self, batch: WriteBatch, command: Command) -> Applied:
+    def apply(self, batch: WriteBatch, command: Command, term: int) -> Applied:
         """Apply one command inside the batch's transaction; a refusal is a result.
+
+        `term` is that of the entry: what another term's leader decided alone is refused.
 
         Raises `StorageError` when the command's kind is unknown: a member that skipped an entry
         would differ from the others for ever.
         """
         try:
+            if command.decided_in_term not in (0, term):
+                raise NotLeader
             if self._alarms:
                 refuse_by_alarm(self._alarms, command)
             applied = _dispatch(batch, command)
@@ -61,6 +65,8 @@ def _dispatch(batch: WriteBatch, command: Command) -> Applied:
             return apply_lease_grant(batch, command.lease_grant)
         case "lease_revoke":
             return apply_lease_revoke(batch, command.lease_revoke)
+        case "lease_checkpoint":
+            return apply_lease_checkpoint(batch, command.lease_checkpoint)
         case "alarm":
             return apply_alarm(batch, command.alarm)
         case "token_add":

@@ -7,11 +7,12 @@ Revoking deletes the lease's keys in byte order in one revision; without keys it
 
 from __future__ import annotations
 
-from kvshim.apply.outcome import Applied, LeaseGranted, LeaseRevoked
+from kvshim.apply.outcome import Applied, LeaseCheckpointed, LeaseGranted, LeaseRevoked
 from kvshim.errors import LeaseExists, LeaseNotFound, LeaseTTLTooLarge
 from kvshim.mvcc.records import LeaseRecord
 from kvshim.mvcc.store import WriteBatch
 from kvshim.pb.etcd import rpc_pb2
+from kvshim.pb.kvshim.command_pb2 import LeaseCheckpointRequest, LeaseCheckpointResponse
 from kvshim.types import NO_LEASE, KeyRange, LeaseID
 
 TTL_MAX_SECONDS = 9_000_000_000
@@ -45,3 +46,15 @@ def apply_lease_revoke(batch: WriteBatch, request: rpc_pb2.LeaseRevokeRequest) -
     batch.lease_delete(lease)
     response = rpc_pb2.LeaseRevokeResponse(header=rpc_pb2.ResponseHeader(revision=batch.revision))
     return Applied(response, events, [LeaseRevoked(lease)])
+
+
+def apply_lease_checkpoint(batch: WriteBatch, request: LeaseCheckpointRequest) -> Applied:
+    """Store how much time leases have left; those that ended meanwhile are passed over."""
+    effects = []
+    for checkpoint in request.leases:
+        lease = LeaseID(checkpoint.id)
+        record = batch.lease(lease)
+        if record is not None:
+            batch.lease_put(LeaseRecord(lease, record.ttl, checkpoint.remaining_ttl))
+            effects.append(LeaseCheckpointed(lease, checkpoint.remaining_ttl))
+    return Applied(LeaseCheckpointResponse(), effects=effects)

@@ -141,7 +141,7 @@ class ApplyMachine:
             for entry in entries:
                 if entry.data:
                     command = Command.FromString(entry.data)
-                    applied = self._applier.apply(batch, command)
+                    applied = self._applier.apply(batch, command, entry.term)
                     answers.append((command.id, applied.response))
                     events.extend(applied.events)
                     effects.extend(applied.effects)

@@ -32,6 +32,14 @@ class LeaseRevoked:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseCheckpointed:
+    """The next leader gives a lease `remaining_ttl` seconds, or its full time when that is 0."""
+
+    lease: LeaseID
+    remaining_ttl: int
+
+
+@dataclass(frozen=True, slots=True)
 class AlarmChanged:
     """An alarm of a member was raised or cleared; numbers are etcd's."""
 
@@ -40,7 +48,7 @@ class AlarmChanged:
     raised: bool
 
 
-Effect: TypeAlias = LeaseGranted | LeaseRevoked | AlarmChanged
+Effect: TypeAlias = LeaseGranted | LeaseRevoked | LeaseCheckpointed | AlarmChanged
 
 
 @dataclass(frozen=True, slots=True)
