@@ -250,7 +250,8 @@ class Node:
         loop = asyncio.get_running_loop()
         self._read_number += 1
         context = self._read_number
-        future = self._reads[context] = loop.create_future()
+        future: asyncio.Future[Index] = loop.create_future()
+        self._reads[context] = future
         self._queue.put(partial(self._read, context))
         try:
             async with asyncio.timeout(self._options.read_seconds_max):

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -29,6 +30,8 @@ from raft.snapshots import SnapshotSender
 from raft.storage import LogStorage
 from raft.types import ChangeKind
 from tests.raft.test_node import Machine
+
+_T = TypeVar("_T")
 
 QUICK = NodeOptions(tick_seconds=0.02)
 
@@ -86,9 +89,7 @@ class Cluster:
                     return node
             return None
 
-        found = await until(find)
-        assert found is not None
-        return found
+        return await until(find)
 
     def others(self, node: Node) -> list[Node]:
         return [other for other in self.net.nodes.values() if other is not node]
@@ -99,7 +100,7 @@ class NoSnapshots:
         raise OSError("no snapshots in this test")
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> object:
+async def until(condition: Callable[[], _T | None], seconds: float = 10.0) -> _T:
     """Wait for something that nobody announces."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from raft.core import HardState
+from raft.database import LogOptions
 from raft.interface import (
     Entry,
     Index,
@@ -24,7 +26,7 @@ from raft.interface import (
 )
 from raft.member import RetentionOptions
 from raft.node import Node, NodeHooks, NodeOptions
-from raft.storage import HardState, LogOptions, LogStorage
+from raft.storage import LogStorage
 
 
 class Machine:
