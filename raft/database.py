@@ -90,13 +90,13 @@ def close_quietly(db: apsw.Connection | None) -> None:
         db.close(True)  # noqa: FBT003 - apsw's own signature: close whatever is pending
 
 
-def check_format(db: apsw.Connection, path: Path) -> bool:
-    """True when the file is a log of ours, False when it is still empty; writes nothing."""
+def check_format(db: apsw.Connection, path: Path) -> int:
+    """The version of a log of ours, 0 when the file is still empty; writes nothing."""
     application_id = int(db.pragma("application_id"))
     version = int(db.pragma("user_version"))
     tables = int(db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])  # type: ignore[index]
     if application_id == 0 and version == 0 and tables == 0:
-        return False
+        return 0
     if application_id != form.APPLICATION_ID:
         raise LogError(f"{path} is a database of another program: choose another data directory")
     if version > form.FORMAT_VERSION:
@@ -104,7 +104,9 @@ def check_format(db: apsw.Connection, path: Path) -> bool:
             f"{path} has format {version}, this program knows formats up to {form.FORMAT_VERSION}:"
             " start a newer version"
         )
-    return True
+    if version < 1:
+        raise LogError(f"{path} has no format version: restore it from a backup")
+    return version
 
 
 def describe(error: apsw.Error, path: Path) -> LogError:

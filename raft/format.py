@@ -16,9 +16,11 @@ from typing import Final
 
 import apsw
 
-from raft.interface import Entry, Index, LogError, Term
+from raft.interface import Entry, EntryKind, Index, LogError, MemberId, Term
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""1 had no `kind`: its entries are all NORMAL."""
+
 APPLICATION_ID: Final = 0x6B767266
 """Marks the file as ours in SQLite's header ("kvrf"), so that a foreign database is never used."""
 
@@ -37,7 +39,8 @@ CONNECTION: Final = (
 
 CREATE: Final = f"""
 CREATE TABLE entries(
-  idx INTEGER PRIMARY KEY, term INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL);
+  idx INTEGER PRIMARY KEY, term INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL,
+  kind INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE state(
   id INTEGER PRIMARY KEY CHECK (id = 1),
   cluster_id TEXT NOT NULL, member_id TEXT NOT NULL, generation INTEGER NOT NULL,
@@ -47,23 +50,32 @@ PRAGMA application_id={APPLICATION_ID};
 PRAGMA user_version={FORMAT_VERSION};
 """
 
+UPGRADE: Final = f"""
+ALTER TABLE entries ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version={FORMAT_VERSION};
+"""
+"""From version 1. No row is rewritten: the sums of NORMAL entries are those of version 1."""
+
 SAVE_STATE: Final = "REPLACE INTO state VALUES (1,?,?,?,?,?,?,?,?,?)"
 LOAD_STATE: Final = (
     "SELECT cluster_id, member_id, generation, term, vote, commit_index, cut_index, cut_term, crc"
     " FROM state"
 )
-ALL_ENTRIES: Final = "SELECT idx, term, crc, data FROM entries ORDER BY idx"
+ALL_ENTRIES: Final = "SELECT idx, term, crc, data, kind FROM entries ORDER BY idx"
 SOME_ENTRIES: Final = (
-    "SELECT idx, term, crc, data FROM entries WHERE idx BETWEEN ? AND ? ORDER BY idx"
+    "SELECT idx, term, crc, data, kind FROM entries WHERE idx BETWEEN ? AND ? ORDER BY idx"
 )
 TERM_AT: Final = "SELECT term FROM entries WHERE idx = ?"
 CUT_PREFIX: Final = "DELETE FROM entries WHERE idx <= ?"
 CUT_SUFFIX: Final = "DELETE FROM entries WHERE idx >= ?"
+CUT_ALL: Final = "DELETE FROM entries"
 
 ROWS_PER_INSERT: Final = 64
 
+_KINDS: Final = {kind.value: kind for kind in EntryKind}
 _NO_INDEX: Final = Index(0)
 _NO_TERM: Final = Term(0)
+_NOBODY: Final = MemberId(0)
 
 
 @cache
@@ -73,12 +85,16 @@ def insert_sql(rows: int) -> str:
     A statement on its own is its own transaction, so a batch costs one call into SQLite, and so
     one wait for the interpreter lock, whatever the number of entries.
     """
-    return "INSERT INTO entries VALUES " + ",".join(["(?,?,?,?)"] * rows)
+    return "INSERT INTO entries VALUES " + ",".join(["(?,?,?,?,?)"] * rows)
 
 
-def entry_crc(index: int, term: int, data: bytes) -> int:
-    """CRC-32 of an entry, over its index and term too: a row in the wrong place is damage."""
-    return zlib.crc32(data, zlib.crc32(struct.pack(">QQ", index, term)))
+def entry_crc(index: int, term: int, data: bytes, kind: int) -> int:
+    """CRC-32 of an entry, over its index and term too: a row in the wrong place is damage.
+
+    NORMAL, which is 0, does not enter it: version 1 knew no kinds.
+    """
+    crc = zlib.crc32(data, zlib.crc32(struct.pack(">QQ", index, term)))
+    return zlib.crc32(bytes((kind & 0xFF,)), crc) if kind else crc
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +105,7 @@ class LogState:
     member_id: int = 0
     generation: int = 1
     term: Term = _NO_TERM
-    vote: int = 0
+    vote: MemberId = _NOBODY
     commit_index: Index = _NO_INDEX
     cut_index: Index = _NO_INDEX
     cut_term: Term = _NO_TERM
@@ -124,7 +140,7 @@ def load_state(db: apsw.Connection, path: Path) -> LogState:
         int(member, 16),
         generation,
         Term(term),
-        int(vote, 16),
+        MemberId(int(vote, 16)),
         Index(commit),
         Index(cut_index),
         Term(cut_term),
@@ -134,15 +150,20 @@ def load_state(db: apsw.Connection, path: Path) -> LogState:
     return state
 
 
-def checked_entry(row: tuple[int, int, int, bytes], path: Path) -> Entry:
+def checked_entry(row: tuple[int, int, int, bytes, int], path: Path) -> Entry:
     """An entry from its row.
 
     A torn last write never gets this far: SQLite drops the unfinished transaction. A wrong sum
     is therefore damage to something that may have been acknowledged, wherever it is in the log.
     """
-    index, term, crc, data = row
-    if entry_crc(index, term, data) != crc:
+    index, term, crc, data, number = row
+    if entry_crc(index, term, data, number) != crc:
         raise LogError(
             f"{path} has an entry with a wrong checksum at index {index}: restore it from a backup"
         )
-    return Entry(Index(index), Term(term), data)
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise LogError(
+            f"{path} has an entry of unknown kind at index {index}: start a newer version"
+        )
+    return Entry(Index(index), Term(term), data, kind)

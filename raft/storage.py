@@ -1,9 +1,11 @@
 """The log and hard state of one member, on disk in one SQLite file (`raft.db`).
 
-`LogStorage` belongs to one thread at a time (the log thread once the node runs). Every method
-that changes something is one transaction and returns only when it survives a power cut. The
-caller makes sure that one process has the file. Errors are `LogError`, one sentence each; after
-one the object is of no more use, because a failed fsync must never be tried again.
+`LogStorage` belongs to one thread at a time (the raft thread once the node runs), which also lets
+the core read it as its `LogView`. Every method that changes something is one transaction and
+returns only when it survives a power cut; only a commit index that moved alone may stay behind
+(see `write`). The caller makes sure that one process has the file. Errors are `LogError`, one
+sentence each; after one the object is of no more use, because a failed fsync must never be tried
+again.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
 import apsw
 
 from raft import format as form
+from raft.batch import Batch, merged
+from raft.core.ready import Ready
+from raft.core.types import Compacted, HardState
 from raft.database import (
     LogOptions,
     check_format,
@@ -28,18 +33,11 @@ from raft.database import (
     passive_checkpoint,
 )
 from raft.format import LogState
-from raft.interface import Entry, Index, LogError, Term
+from raft.interface import Entry, Index, LogError, MemberId, Term
+
+__all__ = ["HardState", "LogStorage"]
 
 _FRAME_BYTES: Final = form.PAGE_SIZE + 24
-
-
-@dataclass(frozen=True, slots=True)
-class HardState:
-    """What Raft must not forget: the current term, the vote in it, and the commit index."""
-
-    term: Term
-    vote: int
-    commit_index: Index
 
 
 class LogStorage:
@@ -50,6 +48,7 @@ class LogStorage:
         self._options = options
         self._db = db
         self._state = form.load_state(db, path)
+        self._commit = self._state.commit_index  # may be ahead of the file, see `write`
         self._sizes: deque[int] = deque()
         self._bytes = 0
         self._wal_bytes = 0
@@ -66,12 +65,17 @@ class LogStorage:
         db: apsw.Connection | None = None
         try:
             db = connect(path, options)
-            if not check_format(db, path):
+            version = check_format(db, path)
+            if version == 0:
                 create(db, path)
             db.execute(form.CONNECTION).fetchall()
+            with db:  # an older log that is damaged stays as it is
+                if 0 < version < form.FORMAT_VERSION:
+                    db.execute(form.UPGRADE).fetchall()
+                storage = cls(path, options, db)
             # A reader may have made the WAL long; once it starts over, the file shrinks again.
             db.pragma("journal_size_limit", 2 * options.wal_bytes_max)
-            return cls(path, options, db)
+            return storage
         except apsw.Error as error:
             close_quietly(db)
             raise describe(error, path) from error
@@ -91,12 +95,12 @@ class LogStorage:
 
     @property
     def cluster_id(self) -> int:
-        """The cluster the log belongs to; 0 before `set_identity`."""
+        """The cluster the log belongs to; 0 before `set_identity` or `bootstrap`."""
         return self._state.cluster_id
 
     @property
     def member_id(self) -> int:
-        """The member the log belongs to; 0 before `set_identity`."""
+        """The member the log belongs to; 0 before `set_identity` or `bootstrap`."""
         return self._state.member_id
 
     @property
@@ -106,8 +110,8 @@ class LogStorage:
 
     @property
     def hard_state(self) -> HardState:
-        """As last saved."""
-        return HardState(self._state.term, self._state.vote, self._state.commit_index)
+        """As last given; the commit index on disk may be lower, see `write`."""
+        return HardState(self._state.term, self._state.vote, self._commit)
 
     @property
     def first_index(self) -> Index:
@@ -131,24 +135,61 @@ class LogStorage:
 
     def set_identity(self, cluster_id: int, member_id: int) -> None:
         """Say once whose log this is. Raises `LogError` when it is another's."""
-        known = (self.cluster_id, self.member_id)
-        if known == (cluster_id, member_id):
-            return
-        if known != (0, 0):
-            raise LogError(
-                f"{self._path} belongs to member {known[1]:x} of cluster {known[0]:x},"
-                f" not to member {member_id:x} of cluster {cluster_id:x}:"
-                " choose another data directory"
-            )
-        self._save(replace(self._state, cluster_id=cluster_id, member_id=member_id))
+        if not self._belongs_to(cluster_id, member_id):
+            self._save(replace(self._known, cluster_id=cluster_id, member_id=member_id))
+
+    def bootstrap(
+        self, cluster_id: int, member_id: int, *, cut_index: Index, cut_term: Term, term: Term
+    ) -> None:
+        """Begin the log of a new cluster: all up to `cut_index` is committed, and in the store.
+
+        Every member of a new cluster begins with the same cut. Raises `LogError`, nothing being
+        changed, when the log is another's or not new.
+        """
+        self._belongs_to(cluster_id, member_id)
+        if self.last_index > 0 or self._state.term > 0:
+            raise LogError(f"{self._path} holds a log already: a new cluster needs a new one")
+        state = replace(
+            self._state,
+            cluster_id=cluster_id,
+            member_id=member_id,
+            term=term,
+            commit_index=cut_index,
+            cut_index=cut_index,
+            cut_term=cut_term,
+        )
+        self._save(state)
+        self._last_term = cut_term
 
     def set_generation(self, generation: int) -> None:
         """Make another generation of the state machine's file the current one."""
-        self._save(replace(self._state, generation=generation))
+        self._save(replace(self._known, generation=generation))
 
     def save_hard_state(self, hard_state: HardState) -> None:
         """Persist term, vote and commit index."""
         self._save(self._with(hard_state, self._state))
+
+    def write(
+        self,
+        readies: Sequence[Ready],
+        *,
+        cut_through: Index | None = None,
+        generation: int | None = None,
+    ) -> None:
+        """Persist what these Readies want written: one transaction, one fsync.
+
+        They come in the order of their numbers. A snapshot among them empties the log, which
+        begins anew behind it, and makes `generation` the current one of the state machine's file;
+        `generation` is given exactly then. Entries replace everything from the first one's index
+        on (paper 5.3). A cut of the prefix, `cut_through` included, may ride along.
+
+        A commit index that moved alone (`must_sync` is False) costs no write of its own, and a
+        batch of ordinary entries stays one statement: it is written with the next term, vote,
+        cut, snapshot or change of members, or by `close`. Lost in a crash, it is as if the member
+        had not heard of it yet; a change of members is never written without it
+        (`raft.core.membership`). Raises `ValueError` when the Readies do not fit the log.
+        """
+        self._write(merged(readies), cut_through, generation)
 
     def append(
         self,
@@ -157,45 +198,16 @@ class LogStorage:
         hard_state: HardState | None = None,
         cut_through: Index | None = None,
     ) -> None:
-        """Make entries durable: one transaction, one fsync.
-
-        The first must follow the last, or replaces it and everything behind it (Raft section
-        5.3). `hard_state` and a cut of the prefix, `cut_through` included, may ride along.
-        """
-        first = entries[0].index
-        if not self.first_index <= first <= self.last_index + 1:
-            raise ValueError(f"entry {first} does not follow {self.last_index}")
-        state = self._state if hard_state is None else self._with(hard_state, self._state)
-        if cut_through is not None:
-            state = self._cut_state(state, cut_through)
-        overwrites = first <= self.last_index
-        with self._errors():
-            if state == self._state and not overwrites and len(entries) <= form.ROWS_PER_INSERT:
-                self._insert(entries)
-            else:
-                with self._db:
-                    self._append_steps(entries, state, overwrites=overwrites)
-        if overwrites:
-            self._forget_from(first)
-        self._note_appended(entries)
-        self._note_state(state)
-
-    def truncate_from(self, index: Index) -> None:
-        """Remove `index` and everything behind it."""
-        if index <= self._state.cut_index:
-            raise ValueError(f"entry {index} was cut")
-        term = self.term_at(Index(index - 1))
-        with self._errors():
-            self._db.execute(form.CUT_SUFFIX, (index,))
-        self._forget_from(index)
-        self._last_term = term
+        """`write`, for entries that come from no Ready."""
+        self._write(Batch(None, list(entries), hard_state), cut_through, None)
 
     def cut(self, index: Index) -> None:
         """Remove everything up to `index`, which the state machine must hold durably."""
-        state = self._cut_state(self._state, index)
+        state = self._cut_state(self._known, index)
         with self._errors(), self._db:
             self._db.execute(form.CUT_PREFIX, (state.cut_index,))
             self._db.execute(form.SAVE_STATE, state.row())
+        self._note_cut(state.cut_index)
         self._note_state(state)
 
     def cuttable(self, durable: Index, entries_kept: int, bytes_kept: int, slice_max: int) -> Index:
@@ -216,9 +228,14 @@ class LogStorage:
         return index
 
     def term_at(self, index: Index) -> Term:
-        """The term of an entry that is in the log, or of the one it was cut behind."""
+        """The term of an entry that is in the log, or of the one it was cut behind.
+
+        Raises `Compacted` for what was cut.
+        """
         if index == self._state.cut_index:
             return self._state.cut_term
+        if index < self._state.cut_index:
+            raise Compacted(f"entry {index} was cut")
         if index == self.last_index:
             return self._last_term
         with self._errors():
@@ -228,7 +245,12 @@ class LogStorage:
         return Term(int(row[0]))
 
     def entries(self, first: Index, last: Index, bytes_max: int) -> list[Entry]:
-        """Entries first..last, fewer when they are more than `bytes_max`, but at least one."""
+        """Entries first..last, fewer when they are more than `bytes_max`, but at least one.
+
+        Raises `Compacted` when the first was cut.
+        """
+        if first <= self._state.cut_index:
+            raise Compacted(f"entry {first} was cut")
         found: list[Entry] = []
         size = 0
         with self._errors():
@@ -250,6 +272,8 @@ class LogStorage:
 
     def close(self) -> None:
         """Leave one tidy file behind. Not needed for durability."""
+        if self._commit != self._state.commit_index:
+            self._save(self._known)
         with self._errors():
             self._db.set_busy_timeout(0)
             with suppress(apsw.BusyError):  # another program reads
@@ -279,22 +303,89 @@ class LogStorage:
             term = entry.term
             yield entry
 
+    @property
+    def _known(self) -> LogState:
+        """The state row with the commit index that may be ahead of it."""
+        return replace(self._state, commit_index=self._commit)
+
+    def _belongs_to(self, cluster_id: int, member_id: int) -> bool:
+        """False when it is nobody's yet."""
+        known = (self.cluster_id, self.member_id)
+        if known == (0, 0):
+            return False
+        if known != (cluster_id, member_id):
+            raise LogError(
+                f"{self._path} belongs to member {known[1]:x} of cluster {known[0]:x},"
+                f" not to member {member_id:x} of cluster {cluster_id:x}:"
+                " choose another data directory"
+            )
+        return True
+
+    def _write(self, batch: Batch, cut_through: Index | None, generation: int | None) -> None:
+        entries, snapshot = batch.entries, batch.snapshot
+        state, last = self._known, self.last_index
+        if batch.hard_state is not None:
+            state = self._with(batch.hard_state, state)
+        if (snapshot is None) is not (generation is None):
+            raise ValueError("a snapshot and its generation come together")
+        if snapshot is not None and generation is not None:
+            last = snapshot.index
+            state = replace(
+                state,
+                generation=generation,
+                commit_index=max(state.commit_index, last),
+                cut_index=last,
+                cut_term=snapshot.term,
+            )
+        if entries and not state.cut_index < entries[0].index <= last + 1:
+            raise ValueError(f"entry {entries[0].index} does not follow {last}")
+        if cut_through is not None:
+            state = self._cut_state(state, cut_through, entries)
+        saves = batch.changes_members or state != replace(
+            self._state, commit_index=state.commit_index
+        )
+        truncates = snapshot is None and bool(entries) and entries[0].index <= last
+        if saves or truncates or len(entries) > form.ROWS_PER_INSERT:
+            with self._errors(), self._db:
+                self._write_steps(batch, state, saves=saves, truncates=truncates)
+        elif entries:
+            with self._errors():
+                self._insert(entries)
+        self._note_written(batch, state, saves=saves, truncates=truncates)
+
+    def _write_steps(self, batch: Batch, state: LogState, *, saves: bool, truncates: bool) -> None:
+        if batch.snapshot is not None:
+            self._db.execute(form.CUT_ALL)
+        elif truncates:
+            self._db.execute(form.CUT_SUFFIX, (batch.entries[0].index,))
+        for start in range(0, len(batch.entries), form.ROWS_PER_INSERT):
+            self._insert(batch.entries[start : start + form.ROWS_PER_INSERT])
+        if state.cut_index != self._state.cut_index:
+            self._db.execute(form.CUT_PREFIX, (state.cut_index,))
+        if saves:
+            self._db.execute(form.SAVE_STATE, state.row())
+
+    def _note_written(self, batch: Batch, state: LogState, *, saves: bool, truncates: bool) -> None:
+        if batch.snapshot is not None:
+            self._sizes.clear()
+            self._bytes = 0
+            self._state = replace(self._state, cut_index=batch.snapshot.index)
+            self._last_term = batch.snapshot.term
+        if truncates:
+            self._forget_from(batch.entries[0].index)
+        if batch.entries:
+            self._note_appended(batch.entries)
+        self._note_cut(state.cut_index)
+        if saves:
+            self._note_state(state)
+        self._commit = state.commit_index
+
     def _insert(self, entries: Sequence[Entry]) -> None:
         values: list[int | bytes] = []
         for entry in entries:
-            crc = form.entry_crc(entry.index, entry.term, entry.data)
-            values += (entry.index, entry.term, crc, entry.data)
+            crc = form.entry_crc(entry.index, entry.term, entry.data, entry.kind)
+            values += (entry.index, entry.term, crc, entry.data, entry.kind.value)
         self._db.execute(form.insert_sql(len(entries)), values)
-
-    def _append_steps(self, entries: Sequence[Entry], state: LogState, *, overwrites: bool) -> None:
-        if overwrites:
-            self._db.execute(form.CUT_SUFFIX, (entries[0].index,))
-        for start in range(0, len(entries), form.ROWS_PER_INSERT):
-            self._insert(entries[start : start + form.ROWS_PER_INSERT])
-        if state.cut_index != self._state.cut_index:
-            self._db.execute(form.CUT_PREFIX, (state.cut_index,))
-        if state != self._state:
-            self._db.execute(form.SAVE_STATE, state.row())
 
     def _save(self, state: LogState) -> None:
         with self._errors():
@@ -302,18 +393,31 @@ class LogStorage:
         self._note_state(state)
 
     def _with(self, hard: HardState, state: LogState) -> LogState:
-        return replace(state, term=hard.term, vote=hard.vote, commit_index=hard.commit_index)
+        return replace(state, term=hard.term, vote=MemberId(hard.vote), commit_index=hard.commit)
 
-    def _cut_state(self, state: LogState, index: Index) -> LogState:
-        if not state.cut_index <= index <= self.last_index:
+    def _cut_state(self, state: LogState, index: Index, entries: Sequence[Entry] = ()) -> LogState:
+        """`state`, cut at `index`, which may be one of the `entries` about to be written."""
+        last = entries[-1].index if entries else self.last_index
+        if not state.cut_index <= index <= last:
             raise ValueError(f"cannot cut at {index}")
-        return replace(state, cut_index=index, cut_term=self.term_at(index))
+        if index == state.cut_index:
+            return state
+        if entries and index >= entries[0].index:
+            term = entries[index - entries[0].index].term
+        else:
+            term = self.term_at(index)
+        return replace(state, cut_index=index, cut_term=term)
+
+    def _note_cut(self, index: Index) -> None:
+        cut = index - self._state.cut_index
+        for _ in range(cut):
+            self._bytes -= self._sizes.popleft()
+        self._wal_bytes += 32 * cut
+        self._state = replace(self._state, cut_index=index)
 
     def _note_state(self, state: LogState) -> None:
-        for _ in range(state.cut_index - self._state.cut_index):
-            self._bytes -= self._sizes.popleft()
-            self._wal_bytes += 32
         self._state = state
+        self._commit = state.commit_index
         self._wal_bytes += _FRAME_BYTES
 
     def _note_appended(self, entries: Sequence[Entry]) -> None:
