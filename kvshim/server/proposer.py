@@ -1,7 +1,8 @@
 """Commands on their way into the log, and the requests that wait for their outcome.
 
-A command is never proposed twice: once it may have reached a leader, an unknown outcome is etcd's
-timeout error, not a retry. Event loop.
+What the log did not take waits here for the next leader. Once it took a command it is never
+proposed again: it may have reached a leader, so an unknown outcome is etcd's timeout error, not a
+retry. Event loop.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -18,21 +19,34 @@ from kvshim.errors import (
     NoLeader,
     RequestError,
     RequestTimedOut,
+    RequestTimedOutByConnectionLost,
+    RequestTimedOutByLeaderFailure,
     RequestTooLarge,
     Stopped,
     TooManyRequests,
 )
 from kvshim.pb.kvshim.command_pb2 import Command
+from kvshim.server.leadership import Leadership
 from raft import interface as raft
 
 WAITING_MAX = 5_000
 """Requests proposed and not yet answered; etcd allows as many committed and not yet applied."""
 
+UNSENT_BYTES_MAX = 64 << 20
+"""Bytes of commands that wait for a leader."""
+
+OFFER_AGAIN_SECONDS = 0.05
+"""While a leader is known that takes nothing, such as during a transfer."""
+
 _M = TypeVar("_M", bound=Message)
 
 
 class Proposer:
-    """Proposes commands and gives each caller the response that apply made for it."""
+    """Proposes commands and gives each caller the response that apply made for it.
+
+    Without `leadership` nothing waits for a leader. `connected_since(moment)` says whether this
+    member has been able to reach its leader, or as leader a majority, ever since (loop's clock).
+    """
 
     def __init__(
         self,
@@ -40,10 +54,21 @@ class Proposer:
         member_id: int,
         request_bytes_max: int,
         timeout_seconds: float,
+        *,
+        leadership: Leadership | None = None,
+        connected_since: Callable[[float], bool] = lambda _: True,
     ) -> None:
         self._log = log
         self._request_bytes_max = request_bytes_max
         self._timeout_seconds = timeout_seconds
+        self._leadership = leadership
+        self._connected_since = connected_since
+        # Commands that the log did not take, in order, and what they take up here.
+        self._unsent: deque[tuple[int, bytes]] = deque()
+        self._unsent_bytes = 0
+        self._offer_timer: asyncio.TimerHandle | None = None
+        if leadership is not None:
+            leadership.on_change(self._offer)
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         # All requests wait equally long, so their deadlines come in the order they were made.
         self._deadlines: deque[tuple[float, int]] = deque()
@@ -76,7 +101,7 @@ class Proposer:
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[command.id] = future
         try:
-            self._hand_over(data)
+            self._hand_over(command.id, data)
             self._limit(command.id)
             answer = await future
         finally:
@@ -100,6 +125,9 @@ class Proposer:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._offer_timer is not None:
+            self._offer_timer.cancel()
+        self._unsent.clear()
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(Stopped())
@@ -123,25 +151,88 @@ class Proposer:
             future = self._waiting.get(command_id)
             if future is not None and deadline > now:
                 self._timer = loop.call_at(deadline, self._expire)
-                return
+                break
             self._deadlines.popleft()
             if future is not None and not future.done():
                 self.failed_total += 1
-                future.set_exception(RequestTimedOut())
-        self._timer = None
+                future.set_exception(self._why_late(deadline - self._timeout_seconds))
+        else:
+            self._timer = None
+        while self._unsent and self._answered(self._unsent[0][0]):
+            self._drop_first()
 
-    def _hand_over(self, data: bytes) -> None:
+    def _why_late(self, began: float) -> RequestError:
+        """etcd's distinctions (`server/etcdserver/util.go`, parseProposeCtxErr)."""
+        leadership = self._leadership
+        if leadership is not None and leadership.failed_over_during(began):
+            return RequestTimedOutByLeaderFailure()
+        if leadership is not None and leadership.has_leader and not self._connected_since(began):
+            return RequestTimedOutByConnectionLost()
+        return RequestTimedOut()
+
+    def _hand_over(self, command_id: int, data: bytes) -> None:
+        """Give a command to the log, or keep it for the next leader if it was not taken."""
         try:
             self._log.propose(data)
-        except raft.TooManyProposals:
+        except (raft.NoLeader, raft.NotLeader, raft.TransferInProgress):
+            if self._leadership is None:
+                self.failed_total += 1
+                raise NoLeader from None
+            self._keep(command_id, data)
+        except raft.ProposalDropped as error:
             self.failed_total += 1
-            raise TooManyRequests from None
-        except raft.NoLeader:
+            raise _refusal(error) from None
+
+    def _keep(self, command_id: int, data: bytes) -> None:
+        if self._unsent_bytes + len(data) > UNSENT_BYTES_MAX:
             self.failed_total += 1
-            raise NoLeader from None
-        except raft.ProposalDropped:
-            self.failed_total += 1
-            raise Stopped from None
+            raise TooManyRequests
+        self._unsent.append((command_id, data))
+        self._unsent_bytes += len(data)
+        self._offer_later()
+
+    def _offer(self) -> None:
+        """Propose what waits for a leader, in order, until the log takes no more."""
+        leadership = self._leadership
+        if leadership is None or not leadership.has_leader or self._stopped:
+            return
+        while self._unsent:
+            command_id, data = self._unsent[0]
+            if not self._answered(command_id):
+                try:
+                    self._log.propose(data)
+                except (raft.NoLeader, raft.NotLeader, raft.TransferInProgress):
+                    self._offer_later()
+                    return
+                except raft.ProposalDropped as error:
+                    self.failed_total += 1
+                    self._waiting[command_id].set_exception(_refusal(error))
+            self._drop_first()
+
+    def _offer_later(self) -> None:
+        """A change of leader will bring the next try; while one is known, time does too."""
+        if self._offer_timer is not None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def offer() -> None:
+            self._offer_timer = None
+            self._offer()
+
+        if self._leadership is not None and self._leadership.has_leader:
+            self._offer_timer = loop.call_later(OFFER_AGAIN_SECONDS, offer)
+
+    def _answered(self, command_id: int) -> bool:
+        """Has the request failed or its caller gone?"""
+        future = self._waiting.get(command_id)
+        return future is None or future.done()
+
+    def _drop_first(self) -> None:
+        self._unsent_bytes -= len(self._unsent.popleft()[1])
+
+
+def _refusal(error: raft.ProposalDropped) -> RequestError:
+    return TooManyRequests() if isinstance(error, raft.TooManyProposals) else Stopped()
 
 
 def _first_id(member_id: int) -> int:

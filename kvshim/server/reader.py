@@ -1,7 +1,8 @@
 """Reads: when the store may be read, and on which thread.
 
 A linearizable read waits until the store has applied the log's read index; its snapshot is opened
-after that. Single keys are read on the event loop (tens of microseconds); anything that may be
+after that. Reads change nothing, so one that a leader did not answer asks the next one, up to the
+request timeout. Single keys are read on the event loop (tens of microseconds); anything that may be
 long goes to the reader threads. Event loop.
 """
 
@@ -14,19 +15,27 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
 
-from kvshim.errors import NoLeader, RequestTimedOut, Stopped
+from kvshim.errors import LeaderChanged, NoLeader, RequestTimedOut, Stopped
+from kvshim.logs import Event, Logger
 from kvshim.mvcc.ranges import RangeResult
 from kvshim.mvcc.slices import SlicePlan, open_range
 from kvshim.mvcc.store import Store
 from kvshim.mvcc.view import ReadView
 from kvshim.pb.etcd import rpc_pb2
+from kvshim.server.leadership import Leadership
+from kvshim.server.read_index import ReadIndices
 from raft import interface as raft
 
 _T = TypeVar("_T")
 
 
 class Reader:
-    """Runs functions on snapshots of the store."""
+    """Runs functions on snapshots of the store.
+
+    Without `leadership` the log is taken to be one member's own, and a read fails at once when it
+    has no leader. With `stale_reads` (`--read-only-without-quorum=stale-reads`) gets and lists are
+    answered from the local store while there is none.
+    """
 
     def __init__(
         self,
@@ -34,32 +43,111 @@ class Reader:
         log: raft.ReplicatedLog,
         executor: Executor,
         timeout_seconds: float,
+        leadership: Leadership | None = None,
+        *,
+        stale_reads: bool = False,
+        logger: Logger | None = None,
     ) -> None:
         self._store = store
         self._log = log
         self._executor = executor
         self._timeout_seconds = timeout_seconds
+        self._leadership = leadership
+        self._indices: ReadIndices | None = None
+        if leadership is not None:
+            self._indices = ReadIndices(log, leadership, timeout_seconds)
+            leadership.on_change(self._follow)
+        self._stale_reads = stale_reads and leadership is not None
+        self._logger = logger
+        self._stale_now = False
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._sequence = 0
         self._stopped = False
         self.failed_total = 0
 
     async def linearizable(self) -> None:
-        """Wait until the store holds every write that was acknowledged before this call."""
+        """Wait until the store holds every write that was acknowledged before this call.
+
+        With `stale_reads` and no leader it may lack some. Raises `LeaderChanged`,
+        `RequestTimedOut`.
+        """
+        if self._stale_reads and self._goes_stale():
+            return
+        await self._reach(self._goes_stale)
+
+    async def confirmed(self) -> None:
+        """As `linearizable`, but never stale: whoever leads was asked after this call."""
+        await self._reach(_never)
+
+    async def _reach(self, goes_stale: Callable[[], bool]) -> None:
         if self._stopped:
             raise Stopped
+        if self._indices is None or self._decides_alone():
+            try:
+                index = await self._log.read_index()
+                if self._store.applied_index >= index:
+                    return  # nearly always; a timer would cost more than the read
+                async with asyncio.timeout(self._timeout_seconds):
+                    await self.applied(index)
+                return
+            except TimeoutError:
+                self.failed_total += 1
+                raise RequestTimedOut from None
+            except raft.NoLeader:
+                if self._indices is None:
+                    self.failed_total += 1
+                    raise NoLeader from None
+        assert self._indices is not None
+        assert self._leadership is not None
+        await self._ask(self._indices, self._leadership, goes_stale)
+
+    def _decides_alone(self) -> bool:
+        """Then the log answers at once, and sharing its answers would only cost."""
+        status = self._log.status()
+        return status.leads and len(status.membership.voters) == 1
+
+    async def _ask(
+        self, indices: ReadIndices, leadership: Leadership, goes_stale: Callable[[], bool]
+    ) -> None:
+        asked_of = (leadership.leader_id, leadership.term)
         try:
-            index = await self._log.read_index()
-            if self._store.applied_index >= index:
-                return  # nearly always; a timer would cost more than the read
             async with asyncio.timeout(self._timeout_seconds):
-                await self.applied(index)
+                while not goes_stale():
+                    try:
+                        index = await indices.newest()
+                    except raft.NoLeader:
+                        if self._stopped:
+                            raise Stopped from None
+                        continue
+                    await self.applied(index)
+                    return
         except TimeoutError:
             self.failed_total += 1
+            if asked_of[0] and asked_of != (leadership.leader_id, leadership.term):
+                raise LeaderChanged from None
             raise RequestTimedOut from None
-        except raft.NoLeader:
-            self.failed_total += 1
-            raise NoLeader from None
+
+    def _goes_stale(self) -> bool:
+        if not self._stale_reads or self._leadership is None or self._leadership.has_leader:
+            return False
+        if not self._stale_now:
+            self._stale_now = True
+            if self._logger is not None:
+                self._logger.warn(Event.STALE_READS)
+        return True
+
+    def _follow(self) -> None:
+        """With `stale_reads`, whoever waited for a leader that is gone waits no longer."""
+        assert self._leadership is not None
+        assert self._indices is not None
+        if not self._stale_reads:
+            return
+        if not self._leadership.has_leader:
+            self._indices.give_up()
+        elif self._stale_now:
+            self._stale_now = False
+            if self._logger is not None:
+                self._logger.info(Event.STALE_READS_ENDED)
 
     async def applied(self, index: int) -> None:
         """Wait until the store has applied and committed `index`."""
@@ -80,6 +168,8 @@ class Reader:
     def stop(self) -> None:
         """Fail the reads that wait and refuse new linearizable ones."""
         self._stopped = True
+        if self._indices is not None:
+            self._indices.give_up()
         for _, _, future in self._waiting:
             if not future.done():
                 future.set_exception(Stopped())
@@ -115,3 +205,7 @@ class Reader:
     def _read(self, function: Callable[[ReadView], _T]) -> _T:
         with self._store.read() as view:
             return function(view)
+
+
+def _never() -> bool:
+    return False
