@@ -62,6 +62,11 @@ class Event(StrEnum):
     AUTO_COMPACTION_FAILED = "automatic compaction failed"
     LEASES_EXPIRED = "leases expired"
 
+    JOIN_ADMITTED = "node joined"
+    JOIN_REFUSED = "refused a joining node"
+    CERTIFICATE_RENEWED = "renewed the member's certificate"
+    CERTIFICATE_NOT_RENEWED = "cannot renew the member's certificate"
+
     CONNECTION_REJECTED = "rejected connection on client endpoint"
     HANDLER_FAILED = "request handler failed"
     DAMAGE_FOUND = "stored data is damaged"

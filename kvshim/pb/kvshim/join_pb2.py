@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11kvshim/join.proto\x12\x06kvshim\"$\n\x10\x43hallengeRequest\x12\x10\n\x08token_id\x18\x01 \x01(\x0c\"k\n\x0f\x43hallengeAnswer\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x04\x12\x11\n\tmember_id\x18\x04 \x01(\x04\x12\x11\n\telsewhere\x18\x05 \x03(\t\"\x98\x01\n\x0bJoinRequest\x12\x10\n\x08token_id\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x11\n\tpeer_urls\x18\x05 \x03(\t\x12\x13\n\x0b\x63lient_urls\x18\x06 \x03(\t\x12\x16\n\x0e\x66\x61ilure_domain\x18\x07 \x01(\t\x12\r\n\x05proof\x18\x08 \x01(\x0c\"\x98\x01\n\nJoinAnswer\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x16\n\x0e\x63\x61_certificate\x18\x03 \x01(\x0c\x12\x12\n\ncluster_id\x18\x04 \x01(\x04\x12\x11\n\tmember_id\x18\x05 \x01(\x04\x12%\n\x07members\x18\x06 \x03(\x0b\x32\x14.kvshim.JoinedMember\"L\n\x0cJoinedMember\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tpeer_urls\x18\x03 \x03(\t\x12\x0f\n\x07learner\x18\x04 \x01(\x08\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"3\n\x0bRenewAnswer\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"\x0e\n\x0c\x43\x61KeyRequest\"+\n\x0b\x43\x61KeyAnswer\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11kvshim/join.proto\x12\x06kvshim\"$\n\x10\x43hallengeRequest\x12\x10\n\x08token_id\x18\x01 \x01(\x0c\"k\n\x0f\x43hallengeAnswer\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x04\x12\x11\n\tmember_id\x18\x04 \x01(\x04\x12\x11\n\telsewhere\x18\x05 \x03(\t\"/\n\x0bJoinRequest\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"\xca\x01\n\rJoinStatement\x12\x10\n\x08token_id\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x04\x12\x11\n\tmember_id\x18\x04 \x01(\x04\x12\x16\n\x0e\x63\x61_fingerprint\x18\x05 \x01(\t\x12\x0b\n\x03\x63sr\x18\x06 \x01(\x0c\x12\x0c\n\x04name\x18\x07 \x01(\t\x12\x11\n\tpeer_urls\x18\x08 \x03(\t\x12\x13\n\x0b\x63lient_urls\x18\t \x03(\t\x12\x16\n\x0e\x66\x61ilure_domain\x18\n \x01(\t\"\x98\x01\n\nJoinAnswer\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x16\n\x0e\x63\x61_certificate\x18\x03 \x01(\x0c\x12\x12\n\ncluster_id\x18\x04 \x01(\x04\x12\x11\n\tmember_id\x18\x05 \x01(\x04\x12%\n\x07members\x18\x06 \x03(\x0b\x32\x14.kvshim.JoinedMember\"L\n\x0cJoinedMember\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tpeer_urls\x18\x03 \x03(\t\x12\x0f\n\x07learner\x18\x04 \x01(\x08\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"3\n\x0bRenewAnswer\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"\x0e\n\x0c\x43\x61KeyRequest\"+\n\x0b\x43\x61KeyAnswer\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,18 +35,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHALLENGEREQUEST']._serialized_end=65
   _globals['_CHALLENGEANSWER']._serialized_start=67
   _globals['_CHALLENGEANSWER']._serialized_end=174
-  _globals['_JOINREQUEST']._serialized_start=177
-  _globals['_JOINREQUEST']._serialized_end=329
-  _globals['_JOINANSWER']._serialized_start=332
-  _globals['_JOINANSWER']._serialized_end=484
-  _globals['_JOINEDMEMBER']._serialized_start=486
-  _globals['_JOINEDMEMBER']._serialized_end=562
-  _globals['_RENEWREQUEST']._serialized_start=564
-  _globals['_RENEWREQUEST']._serialized_end=591
-  _globals['_RENEWANSWER']._serialized_start=593
-  _globals['_RENEWANSWER']._serialized_end=644
-  _globals['_CAKEYREQUEST']._serialized_start=646
-  _globals['_CAKEYREQUEST']._serialized_end=660
-  _globals['_CAKEYANSWER']._serialized_start=662
-  _globals['_CAKEYANSWER']._serialized_end=705
+  _globals['_JOINREQUEST']._serialized_start=176
+  _globals['_JOINREQUEST']._serialized_end=223
+  _globals['_JOINSTATEMENT']._serialized_start=226
+  _globals['_JOINSTATEMENT']._serialized_end=428
+  _globals['_JOINANSWER']._serialized_start=431
+  _globals['_JOINANSWER']._serialized_end=583
+  _globals['_JOINEDMEMBER']._serialized_start=585
+  _globals['_JOINEDMEMBER']._serialized_end=661
+  _globals['_RENEWREQUEST']._serialized_start=663
+  _globals['_RENEWREQUEST']._serialized_end=690
+  _globals['_RENEWANSWER']._serialized_start=692
+  _globals['_RENEWANSWER']._serialized_end=743
+  _globals['_CAKEYREQUEST']._serialized_start=745
+  _globals['_CAKEYREQUEST']._serialized_end=759
+  _globals['_CAKEYANSWER']._serialized_start=761
+  _globals['_CAKEYANSWER']._serialized_end=804
 # @@protoc_insertion_point(module_scope)

@@ -27,24 +27,36 @@ class ChallengeAnswer(_message.Message):
     def __init__(self, refusal: _Optional[str] = ..., nonce: _Optional[bytes] = ..., cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., elsewhere: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("token_id", "nonce", "csr", "name", "peer_urls", "client_urls", "failure_domain", "proof")
+    __slots__ = ("statement", "proof")
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    statement: bytes
+    proof: bytes
+    def __init__(self, statement: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
+
+class JoinStatement(_message.Message):
+    __slots__ = ("token_id", "nonce", "cluster_id", "member_id", "ca_fingerprint", "csr", "name", "peer_urls", "client_urls", "failure_domain")
     TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    CA_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     CSR_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PEER_URLS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_URLS_FIELD_NUMBER: _ClassVar[int]
     FAILURE_DOMAIN_FIELD_NUMBER: _ClassVar[int]
-    PROOF_FIELD_NUMBER: _ClassVar[int]
     token_id: bytes
     nonce: bytes
+    cluster_id: int
+    member_id: int
+    ca_fingerprint: str
     csr: bytes
     name: str
     peer_urls: _containers.RepeatedScalarFieldContainer[str]
     client_urls: _containers.RepeatedScalarFieldContainer[str]
     failure_domain: str
-    proof: bytes
-    def __init__(self, token_id: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., csr: _Optional[bytes] = ..., name: _Optional[str] = ..., peer_urls: _Optional[_Iterable[str]] = ..., client_urls: _Optional[_Iterable[str]] = ..., failure_domain: _Optional[str] = ..., proof: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, token_id: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., ca_fingerprint: _Optional[str] = ..., csr: _Optional[bytes] = ..., name: _Optional[str] = ..., peer_urls: _Optional[_Iterable[str]] = ..., client_urls: _Optional[_Iterable[str]] = ..., failure_domain: _Optional[str] = ...) -> None: ...
 
 class JoinAnswer(_message.Message):
     __slots__ = ("refusal", "certificate", "ca_certificate", "cluster_id", "member_id", "members")
