@@ -147,6 +147,16 @@ class CorruptCluster(RequestError):
     code, text = Code.DATA_LOSS, "etcdserver: corrupt cluster"
 
 
+class MemberNotFound(RequestError):
+    code, text = Code.NOT_FOUND, "etcdserver: member not found"
+
+
+class MemberRefused(RequestError):
+    """A change of membership that breaks a rule; the text says which."""
+
+    code = Code.FAILED_PRECONDITION
+
+
 class TokenRefused(RequestError):
     """A join token that admits nobody; the text says why."""
 

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from kvshim.apply.alarms import Alarm, apply_alarm, refuse_by_alarm
 from kvshim.apply.keys import check_put, execute_delete_range, execute_put
 from kvshim.apply.leases import apply_lease_checkpoint, apply_lease_grant, apply_lease_revoke
+from kvshim.apply.members import apply_attributes, apply_update
 from kvshim.apply.outcome import AlarmChanged, Applied
 from kvshim.apply.tokens import apply_token_add, apply_token_spend
 from kvshim.apply.txn import execute_txn
@@ -73,6 +74,10 @@ def _dispatch(batch: WriteBatch, command: Command) -> Applied:
             return apply_token_add(batch, command.token_add)
         case "token_spend":
             return apply_token_spend(batch, command.token_spend)
+        case "member_attributes":
+            return apply_attributes(batch, command.member_attributes)
+        case "member_update":
+            return apply_update(batch, command.member_update)
         case unknown:
             raise StorageError(
                 f"the log holds a command that this version does not know ({unknown}): "

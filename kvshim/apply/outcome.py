@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from kvshim.errors import RequestError
 from kvshim.mvcc.events import Event
+from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.types import LeaseID, Revision
 
 
@@ -48,7 +49,14 @@ class AlarmChanged:
     raised: bool
 
 
-Effect: TypeAlias = LeaseGranted | LeaseRevoked | LeaseCheckpointed | AlarmChanged
+@dataclass(frozen=True, slots=True)
+class MembersChanged:
+    """The cluster's members are these from now on."""
+
+    members: tuple[Member, ...]
+
+
+Effect: TypeAlias = LeaseGranted | LeaseRevoked | LeaseCheckpointed | AlarmChanged | MembersChanged
 
 
 @dataclass(frozen=True, slots=True)
