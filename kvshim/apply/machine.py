@@ -16,19 +16,17 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from kvshim.apply.dispatch import Applier
+from kvshim.apply.members import apply_change, membership_of
 from kvshim.apply.outcome import BatchOutcome, Effect
 from kvshim.errors import RequestError
 from kvshim.mvcc.events import Event
 from kvshim.mvcc.store import Store
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.types import EventKind
-from raft.interface import Entry, Index
+from raft.interface import ConfChange, Entry, EntryKind, Index, Membership
 
 BATCH_ENTRIES_MAX = 512
 """Entries in one transaction: bounds how long answers of its first command wait."""
-
-QUEUE_ENTRIES_MAX = 4096
-"""Entries handed over and not yet applied; the log waits above it."""
 
 STOP_TIMEOUT_SECONDS = 4.0
 
@@ -63,10 +61,12 @@ class ApplyMachine:
         with store.read() as view:
             self._applier = Applier(view.alarms())
         self._queue: deque[Entry] = deque()
+        self._pending_bytes = 0
         self._changed = threading.Condition()
         self._stopping = False
         self._woken = False
-        self._failed = False
+        self.on_applied: Callable[[Index], None] = lambda _: None
+        """Called on the apply thread when a batch is committed."""
         self.puts_total = 0
         self.deletions_total = 0
         self.txns_total = 0
@@ -91,12 +91,20 @@ class ApplyMachine:
             self._changed.notify_all()
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Queue committed entries; waits while the queue is full."""
+        """Queue committed entries; how many there may be is the log's to bound."""
         with self._changed:
-            while len(self._queue) >= QUEUE_ENTRIES_MAX and not self._failed:
-                self._changed.wait()
             self._queue.extend(entries)
+            self._pending_bytes += sum(len(entry.data) for entry in entries)
             self._changed.notify_all()
+
+    def pending_bytes(self) -> int:
+        """Bytes of entries handed over and not yet taken up."""
+        return self._pending_bytes
+
+    def membership(self) -> Membership:
+        """The members as of `applied_index`."""
+        with self._store.read() as view:
+            return membership_of(view)
 
     def applied_index(self) -> Index:
         """The last index whose effects are committed in the store."""
@@ -114,9 +122,6 @@ class ApplyMachine:
                     self._apply_batch(batch)
                 more_upkeep = self._store.between_batches()
         except BaseException as error:
-            with self._changed:
-                self._failed = True
-                self._changed.notify_all()
             self._on_fatal(error)
 
     def _take(self, more_upkeep: bool) -> list[Entry] | None:  # noqa: FBT001
@@ -129,7 +134,7 @@ class ApplyMachine:
                 return None
             taken = min(len(self._queue), BATCH_ENTRIES_MAX)
             batch = [self._queue.popleft() for _ in range(taken)]
-            self._changed.notify_all()
+            self._pending_bytes -= sum(len(entry.data) for entry in batch)
             return batch
 
     def _apply_batch(self, entries: Sequence[Entry]) -> None:
@@ -139,7 +144,11 @@ class ApplyMachine:
         effects: list[Effect] = []
         with self._store.write() as batch:
             for entry in entries:
-                if entry.data:
+                if entry.kind is EntryKind.CONF_CHANGE:
+                    command_id, applied = apply_change(batch, ConfChange.decode(entry.data))
+                    answers.append((command_id, applied.response))
+                    effects.extend(applied.effects)
+                elif entry.data:
                     command = Command.FromString(entry.data)
                     applied = self._applier.apply(batch, command, entry.term)
                     answers.append((command.id, applied.response))
@@ -150,6 +159,7 @@ class ApplyMachine:
             committing = time.perf_counter()
         ended = time.perf_counter()
         revision, index = self._store.revision, entries[-1].index
+        self.on_applied(index)
         self._deliver(BatchOutcome(revision, index, answers, events, effects))
         puts = sum(event.kind is EventKind.PUT for event in events)
         self.puts_total += puts
