@@ -8,6 +8,7 @@ from kvshim.errors import LeaseNotFound
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.rpc import Bidi, BidiCall, Call, Method, Reply, Unary
+from kvshim.server.lease_calls import LeaseCalls
 from kvshim.server.lessor import Lessor
 from kvshim.server.reader import Reader
 from kvshim.types import LeaseID
@@ -16,7 +17,8 @@ from kvshim.types import LeaseID
 class LeaseService:
     """Handlers of Lease. Event loop.
 
-    `ttl_min_seconds` is the shortest lease given out: one and a half election timeouts.
+    `ttl_min_seconds` is the shortest lease given out: one and a half election timeouts. `calls`
+    reaches the leader; without it this member is alone.
     """
 
     def __init__(
@@ -27,11 +29,13 @@ class LeaseService:
         lessor: Lessor,
         headers: Headers,
         ttl_min_seconds: int,
+        calls: LeaseCalls | None = None,
     ) -> None:
         self._changes = changes
         self._reader = reader
         self._lessor = lessor
         self._headers = headers
+        self._calls = calls or LeaseCalls(lessor, reader)
         self._ttl_min_seconds = ttl_min_seconds
 
     def methods(self) -> list[Method]:
@@ -65,24 +69,23 @@ class LeaseService:
             assert isinstance(request, rpc_pb2.LeaseKeepAliveRequest)
             # Made before the renewal: a lease that ended at a revision is never seen alive at it.
             response = rpc_pb2.LeaseKeepAliveResponse(header=self._headers.make(), ID=request.ID)
-            await self._reader.linearizable()
             try:
-                response.TTL = await self._lessor.keep_alive(LeaseID(request.ID))
+                response.TTL = await self._calls.keep_alive(LeaseID(request.ID))
             except LeaseNotFound:
                 response.TTL = 0
             await call.send(response)
 
     async def time_to_live(self, request: rpc_pb2.LeaseTimeToLiveRequest, _call: Call) -> Reply:
         """Seconds left, -1 for an unknown lease, and the attached keys if asked for."""
-        await self._reader.linearizable()
         response = rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=-1)
         lease = LeaseID(request.ID)
         try:
-            response.TTL, response.grantedTTL = self._lessor.time_to_live(lease)
+            response.TTL, response.grantedTTL = await self._calls.time_to_live(lease)
         except LeaseNotFound:
             response.header.CopyFrom(self._headers.make())
             return response
         if request.keys:
+            await self._reader.linearizable()  # the leader may have told of a lease yet to come
             response.keys.extend(await self._reader.read(lambda view: view.lease_keys(lease)))
         response.header.CopyFrom(self._headers.make())
         return response

@@ -16,7 +16,7 @@ class NodeHealth:
 
     async def linearizable_read(self) -> None:
         """Read at the log's read index; raises what a client would get."""
-        await self._parts.delivery.reader.linearizable()
+        await self._parts.delivery.reader.confirmed()
         await self.serializable_read()
 
     async def serializable_read(self) -> None:
