@@ -60,7 +60,11 @@ class LogStorage:
 
     @classmethod
     def open(cls, path: Path, options: LogOptions | None = None) -> Self:
-        """Open or create the log and check all of it. Raises `LogError`, nothing being changed."""
+        """Open or create the log and check all of it. Raises `LogError`, nothing being changed.
+
+        What it shows afterwards survives a power cut, even what an earlier process wrote and was
+        killed before its fsync: a member may tell others at once that it holds these entries.
+        """
         options = options or LogOptions()
         db: apsw.Connection | None = None
         try:
@@ -75,6 +79,7 @@ class LogStorage:
                 storage = cls(path, options, db)
             # A reader may have made the WAL long; once it starts over, the file shrinks again.
             db.pragma("journal_size_limit", 2 * options.wal_bytes_max)
+            storage._save(storage._state)  # its fsync covers all that is in the WAL
             return storage
         except apsw.Error as error:
             close_quietly(db)

@@ -16,6 +16,8 @@ next sync of the directory; before that the file may come back. As SQLite's unix
 first sync of every opened journal or WAL also syncs the directory. Shared memory (`-shm`) belongs
 to the process and never survives.
 
+A disk with `room` takes so many more bytes and then is full.
+
 Single-threaded; no fsync reaches the real disk.
 """
 
@@ -115,6 +117,7 @@ class Disk(apsw.VFS):
         self.kill_at = kill_at
         self.operations = 0
         self.is_off = False
+        self.room: int | None = None
         self.cut_in = ""
         self.fate = rng.choice(list(Fate))
         self.sector = rng.choice([512, 4096])
@@ -141,6 +144,14 @@ class Disk(apsw.VFS):
         if self.operations == self.kill_at:
             raise PowerCut("killed")
         return True
+
+    def take_room(self, size: int) -> None:
+        """Raises SQLite's error for a full disk when there is no room for so many bytes."""
+        if self.room is None:
+            return
+        if size > self.room:
+            raise apsw.FullError("no room")
+        self.room -= size
 
     def revive(self) -> bool:
         """True when only the process is gone, not the power: another may use the files."""
@@ -233,6 +244,7 @@ class DiskFile(apsw.VFSFile):
 
     def xWrite(self, data: Any, offset: int) -> None:
         cut = self.disk.tick(f"write {Path(self.path).name}")
+        self.disk.take_room(len(data))
         self.disk.record(self.path).pending.append(Write(offset, bytes(data)))
         if cut:
             raise PowerCut("write")
