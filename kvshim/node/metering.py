@@ -19,8 +19,10 @@ def _wire_server(parts: Parts) -> None:
     server, log, store = parts.metrics.server, parts.log, parts.storage.store
     server.has_leader.read_from(lambda: float(log.status().leader_id != 0))
     server.is_leader.read_from(lambda: float(log.status().leader_id == log.status().member_id))
-    server.is_learner.read_from(lambda: 0.0)
-    server.leader_changes_seen.read_from(lambda: 1.0)
+    server.is_learner.read_from(
+        lambda: float(log.status().member_id in log.status().membership.learners)
+    )
+    server.leader_changes_seen.read_from(lambda: parts.leadership.changes_seen)
     server.proposals_committed.read_from(lambda: log.status().commit_index)
     server.proposals_applied.read_from(lambda: store.applied_index)
     server.proposals_pending.read_from(lambda: parts.delivery.proposer.pending)

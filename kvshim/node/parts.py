@@ -31,13 +31,17 @@ from kvshim.metrics.registry import Metrics
 from kvshim.mvcc.scrub import Fault, Scrub
 from kvshim.mvcc.store import Store
 from kvshim.node.delivery import Delivery
+from kvshim.node.forming import form
 from kvshim.node.proposals import OwnProposals
 from kvshim.node.reports import Reports
 from kvshim.node.storage import READER_THREADS, Storage
-from kvshim.node.timing import lease_ttl_min_seconds, request_timeout_seconds
+from kvshim.node.tenure import Tenure
+from kvshim.node.timing import lease_ttl_min_seconds, node_options, request_timeout_seconds
 from kvshim.rpc import Method
 from kvshim.server.alarms import Alarms
 from kvshim.server.compactor import Compactor
+from kvshim.server.leadership import Leadership
+from kvshim.server.lease_proposals import LeaseProposals
 from kvshim.server.lessor import Lessor
 from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
@@ -66,6 +70,7 @@ class Parts:
     scrubber: Scrubber
     health: HealthService
     members: tuple[MemberInfo, ...]
+    leadership: Leadership
 
     def methods(self) -> list[Method]:
         """Everything that clients can call, for a transport."""
@@ -127,22 +132,37 @@ def build(
     reports = Reports(logger, metrics, config.warning_apply_duration_s)
     storage = Storage.open(data_dir, config)
     store = storage.store
-    member_id, cluster_id = storage.identity(config)
+    member_id, cluster_id = form(storage, config)
+    leadership = Leadership(member_id, config.election_ms / 1000)
+
+    def on_leader(leader_id: int, term: int) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(leadership.observe, leader_id, term)
+
     hooks = NodeHooks(
+        on_leader=on_leader,
         on_fsync=reports.fsynced,
         on_slow_fsync=reports.slow_fsync,
         on_fatal=on_fatal,
         on_wal_pinned=reports.log_wal_pinned,
         on_wal_released=reports.log_wal_released,
     )
-    log = Node(storage.log, cluster_id=cluster_id, member_id=member_id, hooks=hooks)
+    log = Node(
+        storage.log,
+        cluster_id=cluster_id,
+        member_id=member_id,
+        options=node_options(config.heartbeat_ms, config.election_ms),
+        hooks=hooks,
+    )
     timeout_seconds = request_timeout_seconds(config.election_ms)
     readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
-    proposer = Proposer(log, member_id, config.max_request_bytes, timeout_seconds)
+    proposer = Proposer(
+        log, member_id, config.max_request_bytes, timeout_seconds, leadership=leadership
+    )
     own = OwnProposals(proposer, member_id, reports.compaction_failed)
     with store.read() as view:
         alarms = Alarms(view.alarms(), member_id)
-        leases = [(record.id, record.ttl) for record in view.leases()]
+        leases = list(view.leases())
     quota = Quota(
         config.quota_backend_bytes,
         lambda: storage.backend.bytes_in_use,
@@ -150,19 +170,24 @@ def build(
     )
     quota.observe(alarms.own_nospace)
     headers = Headers(cluster_id, member_id, store, log)
+    on_leases = LeaseProposals(proposer, leadership)
+    lessor = Lessor((), on_leases.revoke, loop.time, reports.leases_expired, on_leases.checkpoint)
+    lessor.demote()
+    lessor.restore(leases)
     delivery = Delivery(
         loop=loop,
         hub=Hub(store, readers, config.watch_progress_notify_interval_s, logger),
-        lessor=Lessor(leases, own.revoke, loop.time, reports.leases_expired),
+        lessor=lessor,
         alarms=alarms,
         quota=quota,
         proposer=proposer,
-        reader=Reader(store, log, readers, timeout_seconds),
+        reader=Reader(store, log, readers, timeout_seconds, leadership, logger=logger),
         physical=PhysicalCompaction(store.physically_compacted),
         reports=reports,
         on_fatal=on_fatal,
     )
     machine = ApplyMachine(store, delivery.post, on_fatal, reports.applied)
+    machine.on_applied = log.applied
     store.on_work = machine.wake
     store.on_compacted = delivery.post_compacted
     storage.backend.on_failure = on_fatal
@@ -170,6 +195,7 @@ def build(
     checkpointer.on_checkpoint = reports.checkpointed
     checkpointer.on_wal_pinned = reports.wal_pinned
     checkpointer.on_wal_released = reports.wal_released
+    Tenure(leadership, lessor, delivery.reader, logger)
     return Parts(
         config=config,
         logger=logger,
@@ -184,6 +210,7 @@ def build(
         scrubber=_scrubber(delivery, store, own),
         health=HealthService(),
         members=(_member_info(config, member_id),),
+        leadership=leadership,
     )
 
 

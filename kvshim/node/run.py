@@ -81,11 +81,8 @@ class _Run:
             await parts.log.start(parts.machine)
         except LogError as error:
             raise StartupError(str(error)) from error
-        status = parts.log.status()
-        self._logger.info(
-            Event.LEADER_CHANGED, leader=f"{status.leader_id:x}", term=int(status.term)
-        )
-        await parts.delivery.reader.applied(status.commit_index)
+        parts.leadership.start()
+        await parts.delivery.reader.applied(parts.log.status().commit_index)
 
     async def _serve(self, parts: Parts, edge: Edge) -> None:
         await edge.start()
@@ -133,6 +130,7 @@ class _Run:
     async def _close(self, parts: Parts, edge: Edge) -> None:
         self._logger.info(Event.STOPPING)
         notify(STOPPING)
+        await parts.log.resign()
         failed = self._failure is not None
         parts.delivery.hub.close()
         await edge.stop(0.0 if failed else DRAIN_SECONDS)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kvshim.apply.members import members_of, store_members
 from kvshim.backend.backend import Backend, BackendOptions
 from kvshim.backend.datadir import DataDir
 from kvshim.config import Config
 from kvshim.errors import StartupError
 from kvshim.mvcc.store import Store
-from kvshim.node.identity import cluster_id_of, member_id_of
-from kvshim.types import ClusterID, MemberID
-from raft.interface import LogError
+from kvshim.pb.kvshim.member_pb2 import Member
+from raft.interface import Index, LogError, Term
 from raft.storage import LogStorage
+
+FIRST_INDEX = Index(1)
+FIRST_TERM = Term(1)
+"""The entry that stands for the membership that a cluster begins with."""
 
 READER_THREADS = 4
 """Ranges, catching up and hashes run on these; more than the cores they would share help nobody."""
@@ -43,10 +48,36 @@ class Storage:
             log.abandon()
             raise
 
-    def identity(self, config: Config) -> tuple[MemberID, ClusterID]:
-        """The ids that the data began with; for new data those that the flags give."""
-        if self.log.member_id:
-            return MemberID(self.log.member_id), ClusterID(self.log.cluster_id)
-        urls = [str(url) for url in config.initial_advertise_peer_urls]
-        member_id = member_id_of(urls, config.initial_cluster_token)
-        return member_id, cluster_id_of([member_id])
+    @property
+    def is_fresh(self) -> bool:
+        """Does it belong to no cluster yet?"""
+        return self.log.member_id == 0
+
+    def members(self) -> list[Member]:
+        """As of the last applied entry."""
+        with self.store.read() as view:
+            return members_of(view)
+
+    def begin_cluster(self, cluster_id: int, member_id: int, members: Sequence[Member]) -> None:
+        """Make fresh data the beginning of a new cluster, the same on each of its members.
+
+        The first membership is not in the log: both files begin behind entry 1, which stands for
+        it, so that whoever comes later gets it with a snapshot. The store is durable before the
+        log says that it exists; a crash between the two leaves data that is still fresh.
+        """
+        with self.store.write() as batch:
+            store_members(batch, members)
+            batch.set_applied(FIRST_INDEX, FIRST_TERM)
+        self.backend.checkpointer.truncate()
+        self.log.bootstrap(
+            cluster_id, member_id, cut_index=FIRST_INDEX, cut_term=FIRST_TERM, term=FIRST_TERM
+        )
+
+    def begin_joining(self, cluster_id: int, member_id: int) -> None:
+        """Make fresh data that of a member who waits for a snapshot."""
+        self.log.set_identity(cluster_id, member_id)
+
+    def name_sole_member(self, member: Member) -> None:
+        """Name the only member of data from a version that knew no others."""
+        with self.store.write() as batch:
+            store_members(batch, [member])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from raft.node import NodeOptions
+
 REQUEST_BASE_SECONDS = 5.0
 
 
@@ -16,3 +18,13 @@ def lease_ttl_min_seconds(heartbeat_ms: int, election_ms: int) -> int:
     """The shortest lease: one and a half elections, counted in heartbeats, in whole seconds."""
     election_ticks = election_ms // heartbeat_ms
     return math.ceil(3 * election_ticks // 2 * heartbeat_ms / 1000)
+
+
+def node_options(heartbeat_ms: int, election_ms: int) -> NodeOptions:
+    """Raft's times: two ticks a heartbeat, so that election timeouts are drawn finely enough."""
+    tick_ms = heartbeat_ms / 2
+    return NodeOptions(
+        tick_seconds=tick_ms / 1000,
+        heartbeat_ticks=2,
+        election_ticks=round(election_ms / tick_ms),
+    )
