@@ -18,6 +18,10 @@ from kvshim.config.tables import ETCD_FLAGS
 _USAGE = """\
 Usage:
   kvshim [flags]     start a node; the flags are etcd's
+  kvshim add-node    print the line that makes another machine a member
+  kvshim join        become a member and start: kvshim join <address>#<token> [flags]
+  kvshim remove-node take a member out of the cluster
+  kvshim certs       show this node's certificates
   kvshim version     show versions
   kvshim help        show this help
 

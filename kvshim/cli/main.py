@@ -20,6 +20,10 @@ Command = Callable[[Sequence[str]], int]
 _COMMANDS: Mapping[str, str] = {
     "version": "kvshim.cli.version:run",
     "help": "kvshim.cli.help:run",
+    "add-node": "kvshim.cli.add_node:run",
+    "join": "kvshim.cli.join:run",
+    "certs": "kvshim.cli.certs:run",
+    "remove-node": "kvshim.cli.remove_node:run",
 }
 """Commands by name, as module and function. The function gets the arguments after the name."""
 

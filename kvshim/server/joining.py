@@ -148,7 +148,7 @@ async def join(
     key = _key_to_join_with(pki, token, wall_clock())
     if key is None:
         return None
-    url = _url(address)
+    url = url_of(address)
     tls = joining_context(await _find_ca(url, token))
     answer = await _Asking(calls, tls, token, newcomer, key).ask(str(url))
     joined = Joined(
@@ -275,7 +275,8 @@ class _Unreachable(JoinFailed):
         super().__init__(f"cannot reach {address}: {reason}")
 
 
-def _url(address: str) -> Url:
+def url_of(address: str) -> Url:
+    """Where `host:port` is. Raises `JoinFailed`."""
     try:
         url = parse_url(address if "://" in address else f"https://{address}")
     except ValueError as error:
