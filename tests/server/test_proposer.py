@@ -10,6 +10,8 @@ from kvshim.errors import (
     Compacted,
     NoLeader,
     RequestTimedOut,
+    RequestTimedOutByConnectionLost,
+    RequestTimedOutByLeaderFailure,
     RequestTooLarge,
     Stopped,
     TooManyRequests,
@@ -19,6 +21,7 @@ from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.server import proposer as proposer_module
 from kvshim.server.proposer import Proposer
 from raft import interface as raft
+from tests.server.cluster import OTHER, Log
 
 
 class FakeLog:
@@ -134,3 +137,104 @@ async def test_a_cancelled_caller_is_forgotten():
     await asyncio.gather(task, return_exceptions=True)
     assert proposer.pending == 0
     proposer.settle([(log.commands[0].id, rpc_pb2.PutResponse())])
+
+
+class Cluster:
+    def __init__(self, timeout_seconds: float = 5.0, *, connected: bool = True) -> None:
+        self.log = Log()
+        self.proposer = Proposer(
+            self.log,
+            7,
+            1000,
+            timeout_seconds,
+            leadership=self.log.leadership,
+            connected_since=lambda _: connected,
+        )
+
+    def taken(self) -> list[bytes]:
+        return [Command.FromString(data).put.value for data in self.log.taken]
+
+    def answer(self) -> None:
+        commands = [Command.FromString(data) for data in self.log.taken]
+        self.proposer.settle([(command.id, rpc_pb2.PutResponse()) for command in commands])
+
+
+async def test_requests_wait_for_a_leader_and_go_to_it_once_in_order():
+    cluster = Cluster()
+    tasks = [await started(cluster.proposer, put(b"%d" % number)) for number in range(3)]
+    assert cluster.taken() == []
+    cluster.log.lead(OTHER)
+    # A leader that comes and goes is not asked again for what it may have taken.
+    cluster.log.lead(0)
+    cluster.log.lead(3)
+    assert cluster.taken() == [b"0", b"1", b"2"]
+    cluster.answer()
+    await asyncio.gather(*tasks)
+
+
+async def test_what_a_leader_refuses_while_it_hands_over_is_offered_again(monkeypatch):
+    monkeypatch.setattr(proposer_module, "OFFER_AGAIN_SECONDS", 0.01)
+    cluster = Cluster()
+    cluster.log.lead(OTHER)
+    cluster.log.refusal = raft.TransferInProgress()
+    task = await started(cluster.proposer, put())
+    await asyncio.sleep(0.03)
+    assert cluster.taken() == []
+    cluster.log.refusal = None  # the transfer failed: the same leader goes on
+    await asyncio.sleep(0.05)
+    assert cluster.taken() == [b"v"]
+    cluster.answer()
+    await task
+
+
+async def test_no_leader_in_time_is_a_timeout_and_the_request_is_never_sent():
+    cluster = Cluster(timeout_seconds=0.02)
+    with pytest.raises(RequestTimedOut):
+        await cluster.proposer.propose(put(), rpc_pb2.PutResponse)
+    assert cluster.proposer._unsent_bytes == 0
+    cluster.log.lead(OTHER)
+    assert cluster.taken() == []
+
+
+async def test_a_caller_that_went_is_not_proposed_for():
+    cluster = Cluster()
+    gone, stays = (
+        await started(cluster.proposer, put(b"gone")),
+        await started(cluster.proposer, put(b"stays")),
+    )
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    cluster.log.lead(OTHER)
+    assert cluster.taken() == [b"stays"]
+    cluster.proposer.stop()
+    await asyncio.gather(stays, return_exceptions=True)
+
+
+async def test_what_waits_for_a_leader_is_bounded_in_bytes(monkeypatch):
+    monkeypatch.setattr(proposer_module, "UNSENT_BYTES_MAX", 1_000)
+    cluster = Cluster()
+    first = await started(cluster.proposer, put(b"x" * 800))
+    with pytest.raises(TooManyRequests):
+        await cluster.proposer.propose(put(b"x" * 800), rpc_pb2.PutResponse)
+    cluster.log.lead(OTHER)
+    cluster.log.lead(0)
+    second = await started(cluster.proposer, put(b"x" * 800))
+    cluster.proposer.stop()
+    await asyncio.gather(first, second, return_exceptions=True)
+
+
+async def test_the_timeout_names_a_leader_that_failed_and_a_lost_connection():
+    failing = Cluster(timeout_seconds=0.1)
+    failing.log.lead(OTHER)
+    task = await started(failing.proposer, put())
+    await asyncio.sleep(0.01)
+    failing.log.lead(0)
+    failing.log.lead(3)
+    with pytest.raises(RequestTimedOutByLeaderFailure):
+        await task
+    assert failing.taken() == [b"v"]
+    cut_off = Cluster(timeout_seconds=0.02, connected=False)
+    cut_off.log.lead(OTHER)
+    await asyncio.sleep(0.001)
+    with pytest.raises(RequestTimedOutByConnectionLost):
+        await cut_off.proposer.propose(put(), rpc_pb2.PutResponse)
