@@ -7,8 +7,9 @@ while a second joiner is refused.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
+from kvshim.apply.members import ReadsMeta, WritesMeta
 from kvshim.apply.outcome import Applied
 from kvshim.errors import TokenRefused
 from kvshim.pb.kvshim.token_pb2 import (
@@ -23,18 +24,6 @@ from kvshim.pb.kvshim.token_pb2 import (
 META_NAME: Final = "tokens"
 TOKENS_MAX: Final = 64
 """Tokens that have not expired: a bound on what every member carries."""
-
-
-class ReadsMeta(Protocol):
-    """A snapshot of the store."""
-
-    def meta(self, name: str) -> bytes | None: ...
-
-
-class WritesMeta(ReadsMeta, Protocol):
-    """The batch that is being applied."""
-
-    def meta_put(self, name: str, value: bytes) -> None: ...
 
 
 def find_token(view: ReadsMeta, token_id: bytes) -> Token | None:
