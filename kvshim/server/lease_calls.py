@@ -76,7 +76,8 @@ class LeasePrimacy:
 class LeaseCalls:
     """`keep_alive` and `time_to_live` wherever they are asked; `handle_...` answer other members.
 
-    Without `leadership` and `forward` this member is alone.
+    Without `leadership` this member is alone and always leads; without `forward` it can only wait
+    until it leads itself.
     """
 
     def __init__(
@@ -158,14 +159,14 @@ class LeaseCalls:
         except NotPrimary:
             pass
         leadership = self._leadership
-        if leadership is None or self._forward is None:
+        if leadership is None:
             raise NoLeader
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 while True:
                     await leadership.known()
                     try:
-                        if leadership.leads:
+                        if leadership.leads or self._forward is None:
                             return await here()
                         async with asyncio.timeout(TRY_SECONDS):
                             return await there(self._forward)
