@@ -76,8 +76,7 @@ class LeasePrimacy:
 class LeaseCalls:
     """`keep_alive` and `time_to_live` wherever they are asked; `handle_...` answer other members.
 
-    Without `leadership` this member is alone and always leads; without `forward` it can only wait
-    until it leads itself.
+    Without `leadership` or `forward` it can only wait until this member counts itself.
     """
 
     def __init__(
@@ -158,24 +157,24 @@ class LeaseCalls:
             return await here()
         except NotPrimary:
             pass
-        leadership = self._leadership
-        if leadership is None:
-            raise NoLeader
+        leadership, forward = self._leadership, self._forward
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 while True:
-                    await leadership.known()
+                    if leadership is not None:
+                        await leadership.known()
                     try:
-                        if leadership.leads or self._forward is None:
+                        if leadership is None or leadership.leads or forward is None:
                             return await here()
                         async with asyncio.timeout(TRY_SECONDS):
-                            return await there(self._forward)
+                            return await there(forward)
                     except (LeaseNotFound, Stopped):
                         raise
                     except Exception:
                         await asyncio.sleep(PAUSE_SECONDS)
         except TimeoutError:
-            raise (RequestTimedOut if leadership.has_leader else NoLeader) from None
+            known = leadership is not None and leadership.has_leader
+            raise (RequestTimedOut if known else NoLeader) from None
 
 
 async def _renew_there(forward: Forward, lease: LeaseID) -> int:
