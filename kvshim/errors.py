@@ -151,6 +151,48 @@ class MemberNotFound(RequestError):
     code, text = Code.NOT_FOUND, "etcdserver: member not found"
 
 
+class MemberExists(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: member ID already exist"
+
+
+class PeerURLExists(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: Peer URLs already exists"
+
+
+class BadMemberURLs(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: given member URLs are invalid"
+
+
+class NotEnoughStarted(RequestError):
+    code = Code.FAILED_PRECONDITION
+    text = "etcdserver: re-configuration failed due to not enough started members"
+
+
+class MemberNotLearner(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: can only promote a learner member"
+
+
+class LearnerNotReady(RequestError):
+    code = Code.FAILED_PRECONDITION
+    text = "etcdserver: can only promote a learner member which is in sync with leader"
+
+
+class TooManyLearners(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: too many learner members in cluster"
+
+
+class NotSupportedForLearner(RequestError):
+    code, text = Code.UNAVAILABLE, "etcdserver: rpc not supported for learner"
+
+
+class BadTransferee(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: bad leader transferee"
+
+
+class TransferTimedOut(RequestError):
+    code, text = Code.UNAVAILABLE, "etcdserver: request timed out, leader transfer took too long"
+
+
 class MemberRefused(RequestError):
     """A change of membership that breaks a rule; the text says which."""
 

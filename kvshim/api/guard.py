@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
-from kvshim.errors import NoLeader
+from kvshim.errors import NoLeader, NotSupportedForLearner
 from kvshim.logs import Event, Logger
+from kvshim.pb.etcd import rpc_pb2
 from kvshim.rpc import Call, Method, Reply, Unary
 from raft.interface import ReplicatedLog
 
@@ -19,8 +21,21 @@ def requires_leader(call: Call) -> bool:
     return call.metadata.get("hasleader") == "true"
 
 
+def learners_answer(request: Message) -> bool:
+    """A member without a vote serves what it has, and tells how it is; as in etcd."""
+    match request:
+        case rpc_pb2.RangeRequest():
+            return request.serializable
+        case _:
+            return isinstance(request, rpc_pb2.StatusRequest | health_pb2.HealthCheckRequest)
+
+
 def guard(
-    methods: Sequence[Method], log: ReplicatedLog, logger: Logger, slow_seconds: float
+    methods: Sequence[Method],
+    log: ReplicatedLog,
+    logger: Logger,
+    slow_seconds: float,
+    is_learner: Callable[[], bool],
 ) -> list[Method]:
     """The same methods, their unary calls guarded.
 
@@ -35,6 +50,8 @@ def guard(
         async def serve(request: Message, call: Call) -> Reply:
             if requires_leader(call) and log.status().leader_id == 0:
                 raise NoLeader
+            if is_learner() and not learners_answer(request):
+                raise NotSupportedForLearner
             started = time.perf_counter()
             reply = await handler(request, call)
             took = time.perf_counter() - started

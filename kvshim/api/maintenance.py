@@ -8,6 +8,7 @@ from functools import partial
 from kvshim.api.changes import Changes
 from kvshim.api.header import Headers
 from kvshim.backend.backend import Sizes
+from kvshim.errors import BadTransferee, NotLeader, TransferTimedOut
 from kvshim.mvcc.hashing import hash_all, hash_store
 from kvshim.mvcc.store import Store
 from kvshim.pb.etcd import rpc_pb2
@@ -16,11 +17,11 @@ from kvshim.rpc import Call, Method, Reply, Unary
 from kvshim.server.alarms import Alarms
 from kvshim.server.reader import Reader
 from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
-from raft.interface import ReplicatedLog
+from raft.interface import MemberId, ProposalDropped, ReplicatedLog
 
 
 class MaintenanceService:
-    """Handlers of Maintenance, but for Snapshot, MoveLeader and Downgrade. Event loop."""
+    """Handlers of Maintenance, but for Snapshot and Downgrade. Event loop."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class MaintenanceService:
             Unary(maintenance + "Defragment", rpc_pb2.DefragmentRequest, self.defragment),
             Unary(maintenance + "Hash", rpc_pb2.HashRequest, self.hash),
             Unary(maintenance + "HashKV", rpc_pb2.HashKVRequest, self.hash_kv),
+            Unary(maintenance + "MoveLeader", rpc_pb2.MoveLeaderRequest, self.move_leader),
         ]
 
     async def status(self, _request: rpc_pb2.StatusRequest, _call: Call) -> Reply:
@@ -72,7 +74,7 @@ class MaintenanceService:
             raftAppliedIndex=self._store.applied_index,
             errors=errors,
             dbSizeInUse=sizes.db_bytes_in_use,
-            isLearner=False,
+            isLearner=log.member_id in log.membership.learners,
             storageVersion=CLUSTER_VERSION,
             dbSizeQuota=self._quota_bytes,
             downgradeInfo=rpc_pb2.DowngradeInfo(enabled=False),
@@ -102,6 +104,21 @@ class MaintenanceService:
             compact_revision=compacted,
             hash_revision=hashed,
         )
+
+    async def move_leader(self, request: rpc_pb2.MoveLeaderRequest, _call: Call) -> Reply:
+        """Hand leadership over to a voter; only the leader can."""
+        status = self._log.status()
+        if not status.leads:
+            raise NotLeader
+        if request.targetID not in status.membership.voters:
+            raise BadTransferee
+        try:
+            await self._log.transfer_leadership(MemberId(request.targetID))
+        except TimeoutError:
+            raise TransferTimedOut from None
+        except ProposalDropped:
+            raise NotLeader from None
+        return rpc_pb2.MoveLeaderResponse(header=self._headers.make())
 
 
 def _alarm_type(number: int) -> rpc_pb2.AlarmType:

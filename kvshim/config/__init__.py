@@ -22,7 +22,7 @@ from kvshim.config.model import (
     TransportKind,
 )
 from kvshim.config.settings import Notice, NoticeKind
-from kvshim.config.url import Scheme, Url
+from kvshim.config.url import Scheme, Url, parse_url
 
 __all__ = [
     "NO_QUOTA",
@@ -50,4 +50,5 @@ __all__ = [
     "UsageError",
     "VersionWanted",
     "load",
+    "parse_url",
 ]

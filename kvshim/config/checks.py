@@ -167,13 +167,8 @@ def _check_sharing(config: Config) -> None:
 
 
 def _check_initial_cluster(config: Config, settings: Settings) -> None:
-    """etcd reads these flags only before there is data; several members never work for now."""
+    """etcd reads these flags only before there is data."""
     names = [name for name, _ in config.initial_cluster]
-    if len(names) > 1:
-        raise ConfigError(
-            f"--initial-cluster names {len(names)} members, but a cluster has one member for now:"
-            f" name {config.name} alone"
-        )
     if not _begins_anew(config):
         return
     if config.name not in names:
@@ -181,12 +176,23 @@ def _check_initial_cluster(config: Config, settings: Settings) -> None:
             f'couldn\'t find local name "{config.name}" in --initial-cluster, which names'
             f" {', '.join(names) or 'nobody'}: make --name and --initial-cluster agree"
         )
-    if config.initial_cluster_state is ClusterState.EXISTING:
+    if config.initial_cluster_state is ClusterState.EXISTING and len(names) == 1:
         raise ConfigError(
-            f"--initial-cluster-state=existing, but {config.data_dir} holds no data and joining"
-            " another cluster is not possible yet: use new"
+            "--initial-cluster-state=existing needs the other members in --initial-cluster, to ask"
+            " them: name all of them"
         )
-    given = list(chain.from_iterable(urls for _, urls in config.initial_cluster))
+    taken: dict[Url, str] = {}
+    for name, urls in config.initial_cluster:
+        for url in urls:
+            if url in taken:
+                raise ConfigError(
+                    f"--initial-cluster gives {url} to {taken[url]} and to {name}: each member"
+                    " needs an address of its own"
+                )
+            taken[url] = name
+    given = list(
+        chain.from_iterable(urls for name, urls in config.initial_cluster if name == config.name)
+    )
     if settings.given("initial-cluster") and _differ(given, config.initial_advertise_peer_urls):
         raise ConfigError(
             f"--initial-cluster has {config.name}={','.join(map(str, given))}, but"

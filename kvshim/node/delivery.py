@@ -14,6 +14,7 @@ from kvshim.apply.outcome import BatchOutcome
 from kvshim.node.reports import Reports
 from kvshim.server.alarms import Alarms
 from kvshim.server.lessor import Lessor
+from kvshim.server.members import MemberBook
 from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
@@ -29,6 +30,7 @@ class Delivery:
     loop: asyncio.AbstractEventLoop
     hub: Hub
     lessor: Lessor
+    members: MemberBook
     alarms: Alarms
     quota: Quota
     proposer: Proposer
@@ -57,6 +59,7 @@ class Delivery:
         self.hub.publish(outcome.revision, outcome.events)
         if outcome.effects:
             self.lessor.observe(outcome.effects)
+            self.members.observe(outcome.effects)
             for change in self.alarms.observe(outcome.effects):
                 self.reports.alarm_changed(change)
             self.quota.observe(self.alarms.own_nospace)

@@ -32,5 +32,6 @@ class NodeHealth:
         return self._parts.log.status().leader_id != 0
 
     def is_learner(self) -> bool:
-        """A cluster of one has no learners."""
-        return False
+        """Is this a member without a vote?"""
+        status = self._parts.log.status()
+        return status.member_id in status.membership.learners

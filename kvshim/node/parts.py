@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from kvshim.api.changes import Changes
-from kvshim.api.cluster import ClusterService, MemberInfo
+from kvshim.api.cluster import ClusterService
 from kvshim.api.guard import guard
 from kvshim.api.header import Headers
 from kvshim.api.health import HealthService
@@ -24,6 +24,7 @@ from kvshim.api.range_stream import RangeStreamService
 from kvshim.api.reflection import ReflectionService, service_names
 from kvshim.api.watch import WatchService
 from kvshim.apply.machine import ApplyMachine
+from kvshim.apply.members import members_of
 from kvshim.backend.datadir import DataDir
 from kvshim.config import Config
 from kvshim.logs import Logger
@@ -35,14 +36,16 @@ from kvshim.node.forming import form
 from kvshim.node.proposals import OwnProposals
 from kvshim.node.reports import Reports
 from kvshim.node.storage import READER_THREADS, Storage
-from kvshim.node.tenure import Tenure
+from kvshim.node.tenure import announce
 from kvshim.node.timing import lease_ttl_min_seconds, node_options, request_timeout_seconds
 from kvshim.rpc import Method
 from kvshim.server.alarms import Alarms
 from kvshim.server.compactor import Compactor
 from kvshim.server.leadership import Leadership
+from kvshim.server.lease_calls import LeaseCalls, LeasePrimacy
 from kvshim.server.lease_proposals import LeaseProposals
 from kvshim.server.lessor import Lessor
+from kvshim.server.members import MemberBook
 from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
@@ -69,8 +72,8 @@ class Parts:
     compactor: Compactor
     scrubber: Scrubber
     health: HealthService
-    members: tuple[MemberInfo, ...]
     leadership: Leadership
+    lease_calls: LeaseCalls
 
     def methods(self) -> list[Method]:
         """Everything that clients can call, for a transport."""
@@ -92,13 +95,14 @@ class Parts:
                 lambda: self.log.status().leader_id != 0,
             ),
             LeaseService(
+                calls=self.lease_calls,
                 changes=changes,
                 reader=work.reader,
                 lessor=work.lessor,
                 headers=headers,
                 ttl_min_seconds=lease_ttl_min_seconds(config.heartbeat_ms, config.election_ms),
             ),
-            ClusterService(self.members, work.reader, headers),
+            ClusterService(work.members, work.reader, headers),
             MaintenanceService(
                 store=self.storage.store,
                 log=self.log,
@@ -114,7 +118,7 @@ class Parts:
         methods = [method for service in services for method in service.methods()]
         methods += ReflectionService(service_names(methods)).methods()
         slow_seconds = config.warning_unary_request_duration_s
-        return guard(methods, self.log, self.logger, slow_seconds)
+        return guard(methods, self.log, self.logger, slow_seconds, work.members.is_learner)
 
 
 def build(
@@ -163,6 +167,7 @@ def build(
     with store.read() as view:
         alarms = Alarms(view.alarms(), member_id)
         leases = list(view.leases())
+        members = members_of(view)
     quota = Quota(
         config.quota_backend_bytes,
         lambda: storage.backend.bytes_in_use,
@@ -172,12 +177,12 @@ def build(
     headers = Headers(cluster_id, member_id, store, log)
     on_leases = LeaseProposals(proposer, leadership)
     lessor = Lessor((), on_leases.revoke, loop.time, reports.leases_expired, on_leases.checkpoint)
-    lessor.demote()
-    lessor.restore(leases)
+    book = MemberBook(member_id, members, proposer, strict=config.strict_reconfig_check)
     delivery = Delivery(
         loop=loop,
         hub=Hub(store, readers, config.watch_progress_notify_interval_s, logger),
         lessor=lessor,
+        members=book,
         alarms=alarms,
         quota=quota,
         proposer=proposer,
@@ -195,7 +200,10 @@ def build(
     checkpointer.on_checkpoint = reports.checkpointed
     checkpointer.on_wal_pinned = reports.wal_pinned
     checkpointer.on_wal_released = reports.wal_released
-    Tenure(leadership, lessor, delivery.reader, logger)
+    LeasePrimacy(lessor, delivery.reader, leadership)
+    lessor.restore(leases)
+    lease_calls = LeaseCalls(lessor, delivery.reader, leadership, None, timeout_seconds)
+    announce(leadership, logger)
     return Parts(
         config=config,
         logger=logger,
@@ -209,8 +217,8 @@ def build(
         compactor=Compactor(lambda: store.revision, own.compact, loop.time),
         scrubber=_scrubber(delivery, store, own),
         health=HealthService(),
-        members=(_member_info(config, member_id),),
         leadership=leadership,
+        lease_calls=lease_calls,
     )
 
 
@@ -224,12 +232,3 @@ def _scrubber(delivery: Delivery, store: Store, own: OwnProposals) -> Scrubber:
         return delivery.reader.on_thread(scrub.step)
 
     return Scrubber(partial(Scrub, store), step, on_damage)
-
-
-def _member_info(config: Config, member_id: int) -> MemberInfo:
-    return MemberInfo(
-        member_id=member_id,
-        name=config.name,
-        peer_urls=tuple(str(url) for url in config.initial_advertise_peer_urls),
-        client_urls=tuple(str(url) for url in config.advertise_client_urls),
-    )

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from kvshim.backend.datadir import DataDir
 from kvshim.config import CompactionMode, Config
-from kvshim.errors import KvshimError, StartupError, StorageError
+from kvshim.errors import KvshimError, RequestError, StartupError, StorageError
 from kvshim.logs import Event, Logger
 from kvshim.metrics.runtime import Sampler
 from kvshim.node.edge import Edge
@@ -28,6 +28,9 @@ Job: TypeAlias = Coroutine[Any, Any, None]
 
 DRAIN_SECONDS = 2.0
 """How long running requests may take to finish once the node stops; all of stopping takes 5."""
+
+PUBLISH_RETRY_SECONDS = 1.0
+"""After this member could not tell the others its name and addresses."""
 
 SWITCH_SECONDS = 0.0005
 """How long a thread in Python code keeps the interpreter from the event loop; by default 5 ms, ten
@@ -91,9 +94,6 @@ class _Run:
         sampler.start()
         sys.setswitchinterval(SWITCH_SECONDS)
         tune_memory()
-        self._logger.info(Event.READY, revision=parts.storage.store.revision)
-        notify(READY)
-        self._on_ready()
         try:
             await self._work(parts)
         finally:
@@ -119,6 +119,7 @@ class _Run:
             parts.delivery.lessor.run(),
             parts.delivery.quota.run(),
             parts.scrubber.run(),
+            self._become_ready(parts),
         ]
         wanted = self._config.auto_compaction
         if wanted is not None and wanted.mode is CompactionMode.PERIODIC:
@@ -126,6 +127,22 @@ class _Run:
         elif wanted is not None:
             jobs.append(parts.compactor.run_by_revision(wanted.revisions))
         return jobs
+
+    async def _become_ready(self, parts: Parts) -> None:
+        """Be ready once somebody leads, and tell the others about this member."""
+        await parts.log.leader_known()
+        self._logger.info(Event.READY, revision=parts.storage.store.revision)
+        notify(READY)
+        self._on_ready()
+        config, book = self._config, parts.delivery.members
+        client_urls = [str(url) for url in config.advertise_client_urls]
+        while True:
+            try:
+                await book.publish(config.name, client_urls)
+            except RequestError:
+                await asyncio.sleep(PUBLISH_RETRY_SECONDS)
+            else:
+                await book.changed()
 
     async def _close(self, parts: Parts, edge: Edge) -> None:
         self._logger.info(Event.STOPPING)

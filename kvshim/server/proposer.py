@@ -109,6 +109,33 @@ class Proposer:
         assert isinstance(answer, response)
         return answer
 
+    async def propose_change(
+        self, change: Callable[[int], raft.ConfChange], response: type[_M]
+    ) -> _M:
+        """Propose the change of members made for a command's id, and wait until it is applied.
+
+        Raises `raft.ConfChangeRefused` with the rule that it breaks, and `RequestError`.
+        """
+        if self._stopped:
+            raise Stopped
+        self._next_id += 1
+        command_id = self._next_id
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[command_id] = future
+        try:
+            self._limit(command_id)
+            try:
+                await self._log.propose_change(change(command_id))
+            except raft.ConfChangeRefused:
+                raise
+            except raft.ProposalDropped as error:
+                raise _refusal(error) from None
+            answer = await future
+        finally:
+            self._waiting.pop(command_id, None)
+        assert isinstance(answer, response)
+        return answer
+
     def settle(self, answers: Iterable[tuple[int, Message | RequestError]]) -> None:
         """Answer the requests that wait here; other members' commands have no waiter."""
         for command_id, answer in answers:

@@ -147,8 +147,7 @@ LATER = {
         *("RoleAdd", "RoleGet", "RoleList", "RoleDelete"),
         *("RoleGrantPermission", "RoleRevokePermission"),
     ),
-    "etcdserverpb.Cluster": ("MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"),
-    "etcdserverpb.Maintenance": ("Snapshot", "MoveLeader", "Downgrade"),
+    "etcdserverpb.Maintenance": ("Snapshot", "Downgrade"),
     "v3lockpb.Lock": ("Lock", "Unlock"),
     "v3electionpb.Election": ("Campaign", "Proclaim", "Leader", "Observe", "Resign"),
 }
