@@ -31,12 +31,6 @@ NOT_YET = """
     role grant-permission reader read key
     role grant-permission --prefix reader readwrite key
     role revoke-permission reader key
-    member add m2 --peer-urls=http://127.0.0.1:1
-    member add m2 --peer-urls=http://127.0.0.1:1 --learner
-    member remove 1234
-    member update 1234 --peer-urls=http://127.0.0.1:1
-    member promote 1234
-    move-leader 1234
     downgrade validate 3.6.0
     downgrade enable 3.6.0
     downgrade cancel
