@@ -1,9 +1,9 @@
-"""What every unary call has in common: a leader if the client asks for one, and a word if slow."""
+"""What calls have in common: a leader if the client asks for one, and a word about slow ones."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from google.protobuf.message import Message
@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 from kvshim.errors import NoLeader, NotSupportedForLearner
 from kvshim.logs import Event, Logger
 from kvshim.pb.etcd import rpc_pb2
-from kvshim.rpc import Call, Method, Reply, Unary
+from kvshim.rpc import Bidi, BidiCall, Call, Method, Reply, ServerStream, Unary
 from raft.interface import ReplicatedLog
 
 
@@ -37,19 +37,50 @@ def guard(
     slow_seconds: float,
     is_learner: Callable[[], bool],
 ) -> list[Method]:
-    """The same methods, their unary calls guarded.
+    """The same methods, guarded.
 
-    With the header `hasleader` a call fails at once when no leader is known; streams look to it
-    themselves, since a failover must not end them. A call that takes longer than `slow_seconds`
-    is logged with its method and size, never with its content.
+    With the header `hasleader` a new call or stream fails at once when no leader is known; one
+    that is under way goes on, since a failover must not end it. A unary call that takes longer than
+    `slow_seconds` is logged with its method and size, never with its content.
     """
 
-    def guarded(method: Unary) -> Unary:
+    def check(call: Call) -> None:
+        if requires_leader(call) and log.status().leader_id == 0:
+            raise NoLeader
+
+    def guarded(method: Method) -> Method:
+        match method:
+            case Unary():
+                return guarded_unary(method)
+            case ServerStream():
+                return guarded_stream(method)
+            case Bidi():
+                return guarded_bidi(method)
+
+    def guarded_stream(method: ServerStream) -> ServerStream:
+        handler = method.handler
+
+        async def serve(request: Message, call: Call) -> AsyncIterator[Message | bytes]:
+            check(call)
+            async for reply in handler(request, call):
+                yield reply
+
+        return replace(method, handler=serve)
+
+    def guarded_bidi(method: Bidi) -> Bidi:
+        handler = method.handler
+
+        async def serve(call: BidiCall) -> None:
+            check(call)
+            await handler(call)
+
+        return replace(method, handler=serve)
+
+    def guarded_unary(method: Unary) -> Unary:
         handler = method.handler
 
         async def serve(request: Message, call: Call) -> Reply:
-            if requires_leader(call) and log.status().leader_id == 0:
-                raise NoLeader
+            check(call)
             if is_learner() and not learners_answer(request):
                 raise NotSupportedForLearner
             started = time.perf_counter()
@@ -66,4 +97,4 @@ def guard(
 
         return replace(method, handler=serve)
 
-    return [guarded(method) if isinstance(method, Unary) else method for method in methods]
+    return [guarded(method) for method in methods]

@@ -28,6 +28,9 @@ from kvshim.pb.etcd import rpc_pb2
 CHECK_SECONDS_MAX = 7.0
 """etcd's request timeout with default flags: 5 s and two election timeouts."""
 
+LEADERLESS_SECONDS_MAX = 2.5
+"""While no leader is known: longer than an election, and shorter than those who probe wait."""
+
 NO_LEADER = "RAFT NO LEADER"
 
 
@@ -164,10 +167,17 @@ class HealthPages:
         )
 
     async def _serializable_read(self) -> None:
-        await _in_time(self._source.serializable_read())
+        await _in_time(self._source.serializable_read(), CHECK_SECONDS_MAX)
 
     async def _linearizable_read(self) -> None:
-        await _in_time(self._source.linearizable_read())
+        """Says that there is no leader, if that is the reason, where etcd tells of a deadline."""
+        limit = CHECK_SECONDS_MAX if self._source.has_leader() else LEADERLESS_SECONDS_MAX
+        try:
+            await _in_time(self._source.linearizable_read(), limit)
+        except CheckFailed:
+            if not self._source.has_leader():
+                raise CheckFailed(NO_LEADER) from None
+            raise
 
     async def _data_corruption(self) -> None:
         if rpc_pb2.CORRUPT in self._source.alarms():
@@ -178,9 +188,9 @@ class HealthPages:
             raise CheckFailed("not supported for learner")
 
 
-async def _in_time(read: Awaitable[None]) -> None:
+async def _in_time(read: Awaitable[None], seconds_max: float) -> None:
     try:
-        async with asyncio.timeout(CHECK_SECONDS_MAX):
+        async with asyncio.timeout(seconds_max):
             await read
     except TimeoutError:
         raise CheckFailed("context deadline exceeded") from None

@@ -174,6 +174,19 @@ async def test_a_check_that_hangs_fails(pages: Pages, monkeypatch: pytest.Monkey
     assert body == "[-]linearizable_read failed: context deadline exceeded\n\n"
 
 
+async def test_readiness_names_a_missing_leader_before_probes_give_up(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(health, "LEADERLESS_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(pages.source, "linearizable_read", lambda: asyncio.sleep(30))
+    pages.source.leader = False
+    status, body = await asyncio.wait_for(pages.text("/readyz"), 5)
+    assert status == 503
+    assert "[-]linearizable_read failed: RAFT NO LEADER\n" in body
+    # A member without a leader still lives: restarting it would not help.
+    assert (await pages.text("/livez"))[0] == 200
+
+
 async def test_a_bug_in_a_page_is_an_error_without_details(pages: Pages):
     pages.source.serializable_error = ZeroDivisionError("secret")
     assert await pages.text("/livez") == (500, "Internal Server Error\n")
