@@ -66,6 +66,8 @@ class LeasePrimacy:
         while True:
             try:
                 await self._reader.confirmed()
+            except Stopped:
+                return
             except RequestError:
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
