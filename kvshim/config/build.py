@@ -47,6 +47,7 @@ def build(settings: Settings, notices: list[Notice]) -> Config:
         listen_client_http_urls=settings.urls("listen-client-http-urls"),
         advertise_client_urls=settings.urls("advertise-client-urls"),
         listen_peer_urls=settings.urls("listen-peer-urls"),
+        peer_urls_given=settings.given("listen-peer-urls"),
         initial_advertise_peer_urls=advertised_to_peers,
         listen_metrics_urls=_metrics_urls(settings),
         metrics_urls_given=settings.given("listen-metrics-urls"),

@@ -125,6 +125,8 @@ class Config:
     """If not empty, HTTP is served here and no longer on `listen_client_urls`."""
     advertise_client_urls: tuple[Url, ...]
     listen_peer_urls: tuple[Url, ...]
+    peer_urls_given: bool
+    """A member alone hears others only where it was told to."""
     initial_advertise_peer_urls: tuple[Url, ...]
     listen_metrics_urls: tuple[Url, ...]
     metrics_urls_given: bool

@@ -1,27 +1,36 @@
-"""How a member begins: as one of a new cluster's first members, or where it left off.
+"""How a member begins: first of a new cluster, joining one, or where it left off.
 
-Called once, before anything runs.
+Called once, before anything runs. What is on disk counts: flags about forming a cluster matter only
+once, as in etcd.
 """
 
 from __future__ import annotations
 
-from kvshim.config import Config
+from pathlib import Path
+
+from kvshim.config import ClusterState, Config, Url
+from kvshim.errors import StartupError
 from kvshim.node.identity import cluster_id_of, member_id_of
+from kvshim.node.peers import ask_cluster
 from kvshim.node.storage import Storage
 from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.types import ClusterID, MemberID
 
 
-def form(storage: Storage, config: Config) -> tuple[MemberID, ClusterID]:
-    """The member's and its cluster's ids; fresh data becomes that of a new cluster.
-
-    What is on disk counts: flags about forming a cluster matter only once, as in etcd.
-    """
+async def form(storage: Storage, config: Config, directory: Path) -> tuple[MemberID, ClusterID]:
+    """The member's and its cluster's ids. Raises `StartupError`."""
     if not storage.is_fresh:
         member_id, cluster_id = MemberID(storage.log.member_id), ClusterID(storage.log.cluster_id)
         if not storage.members() and storage.log.last_index > 0:
             storage.name_sole_member(_member(config, member_id))
         return member_id, cluster_id
+    if config.initial_cluster_state is ClusterState.EXISTING:
+        return await _join(storage, config, directory)
+    return _begin(storage, config)
+
+
+def _begin(storage: Storage, config: Config) -> tuple[MemberID, ClusterID]:
+    """A new cluster: the same members, and so the same ids, on each of them."""
     members = [
         Member(
             id=member_id_of(map(str, urls), config.initial_cluster_token),
@@ -29,11 +38,31 @@ def form(storage: Storage, config: Config) -> tuple[MemberID, ClusterID]:
         )
         for _, urls in config.initial_cluster
     ]
+    members.sort(key=lambda member: member.id)
     cluster_id = cluster_id_of([MemberID(member.id) for member in members])
     own = dict(config.initial_cluster)[config.name]
     member_id = member_id_of(map(str, own), config.initial_cluster_token)
     storage.begin_cluster(cluster_id, member_id, members)
     return member_id, cluster_id
+
+
+async def _join(storage: Storage, config: Config, directory: Path) -> tuple[MemberID, ClusterID]:
+    """A cluster that knows this member by its peer addresses already (`etcdctl member add`)."""
+    others = [url for name, urls in config.initial_cluster if name != config.name for url in urls]
+    info = await ask_cluster(others, directory)
+    own = {str(url) for url in config.initial_advertise_peer_urls}
+    for member in info.members.members:
+        if own == set(member.peer_urls):
+            storage.begin_joining(info.cluster_id, member.id)
+            return MemberID(member.id), ClusterID(info.cluster_id)
+    raise StartupError(
+        f"the cluster has no member at {_listed(config.initial_advertise_peer_urls)}:"
+        " add it first, with etcdctl member add"
+    )
+
+
+def _listed(urls: tuple[Url, ...]) -> str:
+    return ",".join(map(str, urls))
 
 
 def _member(config: Config, member_id: int) -> Member:

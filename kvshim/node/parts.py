@@ -33,6 +33,7 @@ from kvshim.mvcc.scrub import Fault, Scrub
 from kvshim.mvcc.store import Store
 from kvshim.node.delivery import Delivery
 from kvshim.node.forming import form
+from kvshim.node.peers import Peers
 from kvshim.node.proposals import OwnProposals
 from kvshim.node.reports import Reports
 from kvshim.node.storage import READER_THREADS, Storage
@@ -74,6 +75,7 @@ class Parts:
     health: HealthService
     leadership: Leadership
     lease_calls: LeaseCalls
+    peers: Peers
 
     def methods(self) -> list[Method]:
         """Everything that clients can call, for a transport."""
@@ -121,7 +123,7 @@ class Parts:
         return guard(methods, self.log, self.logger, slow_seconds, work.members.is_learner)
 
 
-def build(
+async def build(
     config: Config,
     data_dir: DataDir,
     logger: Logger,
@@ -136,7 +138,7 @@ def build(
     reports = Reports(logger, metrics, config.warning_apply_duration_s)
     storage = Storage.open(data_dir, config)
     store = storage.store
-    member_id, cluster_id = form(storage, config)
+    member_id, cluster_id = await form(storage, config, data_dir.path)
     leadership = Leadership(member_id, config.election_ms / 1000)
 
     def on_leader(leader_id: int, term: int) -> None:
@@ -145,6 +147,7 @@ def build(
 
     hooks = NodeHooks(
         on_leader=on_leader,
+        on_snapshot_sent=reports.snapshot_sent,
         on_fsync=reports.fsynced,
         on_slow_fsync=reports.slow_fsync,
         on_fatal=on_fatal,
@@ -200,9 +203,11 @@ def build(
     checkpointer.on_checkpoint = reports.checkpointed
     checkpointer.on_wal_pinned = reports.wal_pinned
     checkpointer.on_wal_released = reports.wal_released
+    peers = Peers(config, data_dir.path, log=log, cluster_id=cluster_id, book=book, logger=logger)
     LeasePrimacy(lessor, delivery.reader, leadership)
     lessor.restore(leases)
-    lease_calls = LeaseCalls(lessor, delivery.reader, leadership, None, timeout_seconds)
+    lease_calls = LeaseCalls(lessor, delivery.reader, leadership, peers.ask_leader, timeout_seconds)
+    peers.serve(machine, lease_calls)
     announce(leadership, logger)
     return Parts(
         config=config,
@@ -219,6 +224,7 @@ def build(
         health=HealthService(),
         leadership=leadership,
         lease_calls=lease_calls,
+        peers=peers,
     )
 
 

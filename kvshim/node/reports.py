@@ -29,6 +29,14 @@ class Reports:
         """The log thread made a batch durable."""
         self.metrics.disk.wal_fsync_seconds.observe(seconds)
 
+    def snapshot_sent(self, member: int, index: int, reason: str) -> None:
+        """A snapshot for another member arrived, or did not; event loop."""
+        named = f"{member:x}"
+        if reason:
+            self.logger.warn(Event.SNAPSHOT_FAILED, member_id=named, reason=reason)
+        else:
+            self.logger.info(Event.SNAPSHOT_SENT, member_id=named, index=index)
+
     def slow_fsync(self, seconds: float) -> None:
         """The log thread waited long for the disk."""
         self.logger.warn(Event.SLOW_FSYNC, took_seconds=round(seconds, 3))

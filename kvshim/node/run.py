@@ -66,10 +66,11 @@ class _Run:
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
-        parts = build(self._config, self._data_dir, self._logger, self._fail)
+        parts = await build(self._config, self._data_dir, self._logger, self._fail)
         edge = Edge(parts, self._data_dir)
         try:
             edge.bind()
+            parts.peers.bind()
             await self._start_log(parts)
             await self._serve(parts, edge)
         finally:
@@ -85,6 +86,7 @@ class _Run:
         except LogError as error:
             raise StartupError(str(error)) from error
         parts.leadership.start()
+        await parts.peers.start()
         await parts.delivery.reader.applied(parts.log.status().commit_index)
 
     async def _serve(self, parts: Parts, edge: Edge) -> None:
@@ -154,6 +156,8 @@ class _Run:
         parts.delivery.proposer.stop()
         parts.delivery.reader.stop()
         await parts.log.stop()
+        await parts.peers.stop()
+        parts.leadership.stop()
         await asyncio.to_thread(parts.machine.stop)
         parts.readers.shutdown(wait=True, cancel_futures=True)
         parts.storage.backend.close()

@@ -1,0 +1,187 @@
+"""The node among its peers: the transport between members, wired to log, member list and leases.
+
+Event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from kvshim.config import Config, Url
+from kvshim.errors import NoLeader, RequestError, StartupError
+from kvshim.logs import Event, Logger
+from kvshim.pb.kvshim.member_pb2 import ClusterInfo, Member, Members
+from kvshim.server.lease_calls import KEEPALIVE_METHOD, TRY_SECONDS, TTL_METHOD, LeaseCalls
+from kvshim.server.members import MemberBook
+from raft.core.messages import InstallSnapshot, Message
+from raft.interface import LogError, MemberId, StateMachine
+from raft.node import Node
+from raft.snapshots import SnapshotSender
+from raft.transport import (
+    CallPeer,
+    CallRefused,
+    Handler,
+    Identity,
+    PeerTransport,
+    Purpose,
+    TransportHooks,
+    TransportOptions,
+)
+
+INFO_METHOD: Final = "cluster-info"
+INFO_SECONDS: Final = 5.0
+
+
+class Peers:
+    """The transport of a member, and what comes in by it."""
+
+    def __init__(
+        self,
+        config: Config,
+        directory: Path,
+        *,
+        log: Node,
+        cluster_id: int,
+        book: MemberBook,
+        logger: Logger,
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._log = log
+        self._cluster_id = cluster_id
+        self._book = book
+        self._logger = logger
+        self._snapshots: SnapshotSender | None = None
+        self.transport = PeerTransport(
+            Identity(cluster_id, book.own_id),
+            self,
+            options=TransportOptions(directory),
+            hooks=_Told(logger),
+        )
+        self.transport.handle(INFO_METHOD, self._tell_cluster, open_to_strangers=True)
+        book.listeners.append(self._show)
+        self._show(book.members)
+
+    def serve(self, machine: StateMachine, calls: LeaseCalls) -> None:
+        """Say who takes what comes in; before `start`."""
+        self._snapshots = SnapshotSender(machine, self.transport, self._log, self._directory)
+        self._log.connect(self.transport, self._snapshots)
+        self.transport.handle(KEEPALIVE_METHOD, _answering(calls.handle_keepalive))
+        self.transport.handle(TTL_METHOD, _answering(calls.handle_ttl))
+
+    def bind(self) -> None:
+        """Claim the addresses for peers, if there may be any. Raises `StartupError`."""
+        urls = self._config.listen_peer_urls
+        if len(self._book.members) <= 1 and not self._config.peer_urls_given:
+            return
+        try:
+            self.transport.bind([(url.host, url.port, url.tls) for url in urls])
+        except LogError as error:
+            raise StartupError(str(error)) from error
+        for url in urls:
+            self._logger.info(Event.PEERS_LISTENING, address=str(url))
+        if len(self._book.members) > 1 and not all(url.tls for url in urls):
+            self._logger.warn(Event.PEERS_IN_THE_CLEAR, urls=[str(url) for url in urls])
+
+    async def start(self) -> None:
+        """Connect to the others, and answer them."""
+        await self.transport.start()
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        if self._snapshots is not None:
+            await self._snapshots.stop()
+        await self.transport.stop()
+
+    async def ask_leader(self, method: str, payload: bytes) -> bytes:
+        """Call a method at whoever leads. Raises `OSError`, `CallRefused`, `NoLeader`."""
+        leader = self._log.status().leader_id
+        if leader in (0, self._book.own_id):
+            raise NoLeader
+        return await self.transport.call(MemberId(leader), method, payload, TRY_SECONDS)
+
+    # -- raft.transport.Receiver
+
+    def received(self, messages: Sequence[Message]) -> None:
+        """Raft's messages."""
+        self._log.received(messages)
+
+    def unreachable(self, member: MemberId) -> None:
+        """A connection broke, or its queue was full."""
+        self._log.unreachable(member)
+
+    def snapshot_received(self, message: InstallSnapshot, path: Path) -> None:
+        """A whole, verified snapshot."""
+        assert self._snapshots is not None
+        self._snapshots.arrived(message, path)
+
+    def _show(self, members: Sequence[Member]) -> None:
+        others = {
+            MemberId(member.id): tuple(member.peer_urls)
+            for member in members
+            if member.id != self._book.own_id
+        }
+        self.transport.set_peers(others)
+
+    async def _tell_cluster(self, _payload: bytes, _peer: CallPeer) -> bytes:
+        info = ClusterInfo(cluster_id=self._cluster_id, members=Members(members=self._book.members))
+        return info.SerializeToString()
+
+
+async def ask_cluster(urls: Sequence[Url], directory: Path) -> ClusterInfo:
+    """What the first member that answers says of its cluster. Raises `StartupError`."""
+    asker = PeerTransport(Identity(0, 0), _Nobody(), options=TransportOptions(directory))
+    reasons: list[str] = []
+    try:
+        for url in urls:
+            try:
+                answer = await asker.call(str(url), INFO_METHOD, b"", INFO_SECONDS)
+                return ClusterInfo.FromString(answer)
+            except (OSError, CallRefused) as error:
+                reasons.append(f"{url}: {error or 'no answer'}")
+    finally:
+        await asker.stop()
+    raise StartupError(
+        "no member of --initial-cluster says what its cluster is: " + "; ".join(reasons)
+    )
+
+
+class _Nobody:
+    def received(self, messages: Sequence[Message]) -> None: ...
+    def unreachable(self, member: MemberId) -> None: ...
+    def snapshot_received(self, message: InstallSnapshot, path: Path) -> None: ...
+
+
+class _Told(TransportHooks):
+    """Connections, told to the operator."""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+
+    def connected(self, member: MemberId, purpose: Purpose, address: str) -> None:
+        if purpose is Purpose.URGENT:
+            self._logger.info(Event.PEER_CONNECTED, member_id=f"{member:x}", address=address)
+
+    def disconnected(self, member: MemberId, purpose: Purpose, reason: str) -> None:
+        if purpose is Purpose.URGENT:
+            self._logger.warn(Event.PEER_LOST, member_id=f"{member:x}", reason=reason)
+
+    def unreachable(self, member: MemberId, address: str, reason: str) -> None:
+        self._logger.warn(
+            Event.PEER_UNREACHABLE, member_id=f"{member:x}", address=address, reason=reason
+        )
+
+    def refused(self, address: str, reason: str) -> None:
+        self._logger.warn(Event.PEER_REFUSED, address=address, reason=reason)
+
+
+def _answering(handler: Callable[[bytes], Awaitable[bytes]]) -> Handler:
+    async def answer(payload: bytes, _peer: CallPeer) -> bytes:
+        try:
+            return await handler(payload)
+        except RequestError as refusal:
+            raise CallRefused("refused", refusal.message) from None
+
+    return answer
