@@ -140,6 +140,7 @@ class Acceptor:
                 continue
             if self._open >= self._options.connections_max:
                 sock.close()
+                self._hooks.refused("", "there are too many connections")
                 continue
             if len(self._unknown) >= self._options.strangers_max:
                 _, oldest = self._unknown.popitem(last=False)
@@ -171,9 +172,7 @@ class Acceptor:
         finally:
             self._open -= 1
             self._unknown.pop(key, None)
-            if connection is None:
-                sock.close()
-            else:
+            if connection is not None:  # until then asyncio closes the socket
                 connection.finish("this member stops")
 
     async def _use(self, connection: FrameConnection, hello: Hello, address: str) -> None:

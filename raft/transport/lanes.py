@@ -100,6 +100,7 @@ class Lane:
                 await self._pause(ceiling * (0.5 + random() / 2))
         finally:
             if self._connection is not None:
+                self._flush()
                 self._connection.finish("this member stops")
                 self._connection = None
 

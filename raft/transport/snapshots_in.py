@@ -73,7 +73,7 @@ class Part:
         if self._digest.digest() != self._sha256:
             raise LogError("the snapshot arrived damaged: its SHA-256 is another")
         os.fsync(self._file)
-        os.close(self._file)
+        self._close()
         final = self.path.with_suffix(".received")
         self.path.replace(final)
         directory = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -85,8 +85,13 @@ class Part:
 
     def discard(self) -> None:
         """Delete it."""
-        os.close(self._file)
+        self._close()
         self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
 
 
 class SnapshotInbox:
@@ -126,7 +131,7 @@ class SnapshotInbox:
                 part = await self._part(sender, offer)
                 _tell(connection, offset=part.offset)
                 await self._fill(connection, part)
-                path = await self._on_thread(connection, part.offset, part.complete)
+                path = await self._complete(connection, part)
             except Damaged as error:
                 _tell(connection, refusal=str(error), retry=True)
                 connection.finish(str(error))
@@ -156,6 +161,12 @@ class SnapshotInbox:
             raise LogError(f"the snapshot cannot be stored: {describe(error)}") from None
         self._parts[sender] = part
         return part
+
+    async def _complete(self, connection: FrameConnection, part: Part) -> Path:
+        try:
+            return await self._on_thread(connection, part.offset, part.complete)
+        except OSError as error:  # after a failed fsync nothing of the file can be trusted
+            raise LogError(f"the snapshot cannot be stored: {describe(error)}") from None
 
     async def _fill(self, connection: FrameConnection, part: Part) -> None:
         while part.offset < part.size:

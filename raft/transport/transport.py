@@ -27,6 +27,7 @@ from raft.transport.snapshots_out import SnapshotOutbox
 from raft.types import MemberId, SnapshotMeta, Term
 
 _REASONS_REMEMBERED: Final = 256
+_REFUSALS_APART_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ class _SaidOnce(TransportHooks):
     def __init__(self, hooks: TransportHooks) -> None:
         self._hooks = hooks
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._silent_until = 0.0
 
     def connected(self, member: MemberId, purpose: Purpose, address: str) -> None:
         self._known.pop(("unreachable", address), None)
@@ -202,7 +204,11 @@ class _SaidOnce(TransportHooks):
             self._hooks.unreachable(member, address, reason)
 
     def refused(self, address: str, reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._silent_until:  # whoever is refused may try again as often as it likes
+            return
         if self._is_new("refused", address, reason):
+            self._silent_until = now + _REFUSALS_APART_SECONDS
             self._hooks.refused(address, reason)
 
     def _is_new(self, what: str, address: str, reason: str) -> bool:

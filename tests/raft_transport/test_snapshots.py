@@ -1,0 +1,153 @@
+"""Snapshots between members: whole, resumed, damaged, refused, and beside heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from raft.core.messages import InstallSnapshot
+from raft.transport import snapshots_in
+from raft.types import Index, LogError, MemberId, Membership, SnapshotMeta, Term
+from tests.raft_transport.members import Wire, heartbeat, host, hosts
+
+ONE, TWO = MemberId(1), MemberId(2)
+META = SnapshotMeta(Index(77), Term(4), Membership.of([1, 3], [2]))
+
+
+def a_file(path: Path, size: int) -> Path:
+    block = os.urandom(1 << 20)
+    with path.open("wb") as file:
+        for start in range(0, size, len(block)):
+            file.write(block[: size - start])
+    return path
+
+
+async def test_a_snapshot_arrives_whole_with_what_it_stands_for(tmp_path: Path):
+    source = a_file(tmp_path / "copy", (3 << 20) + 17)
+    async with hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two):
+        one.transport.set_peers({TWO: [two.url]})
+        await one.transport.send_snapshot(TWO, Term(5), META, source)
+
+        [(message, path)] = two.inbox.snapshots
+        assert message == InstallSnapshot(ONE, TWO, Term(5), META)
+        assert path.read_bytes() == source.read_bytes()
+        assert path.parent == two.directory
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert not list(two.directory.glob("*.part"))
+
+
+async def test_an_empty_file_is_a_snapshot_too(tmp_path: Path):
+    source = a_file(tmp_path / "copy", 0)
+    async with hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two):
+        one.transport.set_peers({TWO: [two.url]})
+        await one.transport.send_snapshot(TWO, Term(5), META, source)
+        assert two.inbox.snapshots[0][1].read_bytes() == b""
+
+
+async def test_heartbeats_pass_while_a_large_snapshot_goes_over(tmp_path: Path):
+    source = a_file(tmp_path / "copy", 100 << 20)
+    loop = asyncio.get_running_loop()
+    async with hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two):
+        one.transport.set_peers({TWO: [two.url]})
+        await one.transport.connected(TWO)
+
+        sending = asyncio.create_task(one.transport.send_snapshot(TWO, Term(5), META, source))
+        waits, number = [], 0
+        while not sending.done():
+            number += 1
+            sent_at = loop.time()
+            one.transport.send([heartbeat(number)])
+            await two.inbox.until(lambda n=number: heartbeat(n) in two.inbox.messages[-3:])
+            waits.append(loop.time() - sent_at)
+            await asyncio.wait((sending,), timeout=0.01)
+        await sending
+
+        assert len(waits) > 5
+        assert sorted(waits)[len(waits) // 2] < 0.1
+        assert max(waits) < 0.5  # an election timeout is a second
+        assert one.inbox.lost == []
+
+
+async def test_a_snapshot_goes_on_where_the_wire_was_cut(tmp_path: Path):
+    size = 20 << 20
+    source = a_file(tmp_path / "copy", size)
+    async with (
+        hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two),
+        Wire(two.port) as wire,
+    ):
+        one.transport.set_peers({TWO: [wire.url]})
+        wire.cut_after = 14 << 20
+        await one.transport.send_snapshot(TWO, Term(5), META, source)
+
+        assert two.inbox.snapshots[0][1].read_bytes() == source.read_bytes()
+        assert wire.cut_after is None
+        assert wire.forwarded < size + (8 << 20)  # not all of it twice
+
+
+async def test_a_flipped_byte_is_found_and_that_piece_sent_again(tmp_path: Path):
+    source = a_file(tmp_path / "copy", 6 << 20)
+    async with (
+        hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two),
+        Wire(two.port) as wire,
+    ):
+        one.transport.set_peers({TWO: [wire.url]})
+        wire.flip_at = 3 << 20
+        await one.transport.send_snapshot(TWO, Term(5), META, source)
+
+        assert wire.flip_at is None
+        assert two.inbox.snapshots[0][1].read_bytes() == source.read_bytes()
+        assert len(two.inbox.snapshots) == 1
+
+
+async def test_a_file_that_changes_while_it_is_sent_is_not_taken(tmp_path: Path):
+    source = a_file(tmp_path / "copy", 8 << 20)
+    one = await host(1, tmp_path, snapshot_bytes_per_second=16 << 20)
+    async with hosts(one, await host(2, tmp_path)) as (_, two):
+        one.transport.set_peers({TWO: [two.url]})
+        sending = asyncio.create_task(one.transport.send_snapshot(TWO, Term(5), META, source))
+        while not list(two.directory.glob("*.part")):
+            await asyncio.wait((sending,), timeout=0.01)
+        with source.open("r+b") as file:
+            file.seek(-10, os.SEEK_END)
+            file.write(b"0123456789")
+
+        with pytest.raises(LogError, match="arrived damaged: its SHA-256"):
+            await sending
+        assert two.inbox.snapshots == []
+        assert list(two.directory.iterdir()) == []
+
+
+async def test_a_receiver_without_room_says_so_to_the_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = a_file(tmp_path / "copy", 1 << 20)
+    usage = type("usage", (), {"free": 1_000})
+    monkeypatch.setattr(snapshots_in.shutil, "disk_usage", lambda _: usage)
+    async with hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two):
+        one.transport.set_peers({TWO: [two.url]})
+        with pytest.raises(LogError, match="1048576 bytes are needed, 1000 free"):
+            await one.transport.send_snapshot(TWO, Term(5), META, source)
+        assert list(two.directory.iterdir()) == []
+
+
+async def test_nobody_there_fails_after_some_tries(tmp_path: Path):
+    source = a_file(tmp_path / "copy", 10)
+    gone = await host(2, tmp_path)
+    await gone.stop()
+    async with hosts(await host(1, tmp_path)) as (one,):
+        one.transport.set_peers({TWO: [gone.url]})
+        with pytest.raises(OSError, match="for member 2 did not arrive: "):
+            await one.transport.send_snapshot(TWO, Term(5), META, source)
+
+
+async def test_what_an_earlier_run_left_is_deleted_at_the_start(tmp_path: Path):
+    directory = tmp_path / "2"
+    directory.mkdir()
+    for name in ("snapshot-0000000000000001-5.part", "snapshot-0000000000000001-6.received"):
+        (directory / name).write_text("half")
+    (directory / "kv-1.db").write_text("not mine")
+    async with hosts(await host(2, tmp_path)):
+        assert [path.name for path in directory.iterdir()] == ["kv-1.db"]
