@@ -20,10 +20,9 @@ from pathlib import Path
 from kvshim.cli.admin_options import UsageError
 from kvshim.config import Config, Loaded, load
 from kvshim.config.url import Scheme, Url
-from kvshim.errors import KvshimError
 from kvshim.pki.certificates import PkiError
 from kvshim.pki.tokens import JoinToken
-from kvshim.server.joining import Joined, Newcomer, PeerCalls, join, url_of
+from kvshim.server.joining import Joined, Newcomer, join, strangers_calls, url_of
 
 _USAGE = """\
 Usage: kvshim join <host:port>[#<token>] [--token-file FILE] [--no-start] [flags]
@@ -159,11 +158,8 @@ def _join(data_dir: Path, address: str, token: JoinToken, newcomer: Newcomer) ->
     from kvshim.backend.datadir import DataDir
 
     directory = DataDir.open(data_dir)  # so that no second join, nor a node, uses it meanwhile
+    calls = strangers_calls(data_dir)
     try:
-        return asyncio.run(join(data_dir, address, token, newcomer, _calls()))
+        return asyncio.run(join(data_dir, address, token, newcomer, calls))
     finally:
         directory.close()
-
-
-def _calls() -> PeerCalls:
-    raise KvshimError("this version cannot call other nodes yet")

@@ -13,7 +13,6 @@ import hmac
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -34,6 +33,7 @@ from kvshim.pb.kvshim.join_pb2 import (
     RenewAnswer,
     RenewRequest,
 )
+from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.pb.kvshim.token_pb2 import (
     Token,
     TokenAddRequest,
@@ -45,6 +45,7 @@ from kvshim.pki.certificates import CertificateAuthority, authorize, inspect, ke
 from kvshim.pki.files import Pki
 from kvshim.pki.tokens import JoinToken, proof_holds
 from kvshim.server.tries import WrongTries
+from raft.transport.options import CallPeer
 
 TOKEN_TTL_SECONDS: Final = 15 * 60
 NONCE_TTL_SECONDS: Final = 60
@@ -65,26 +66,6 @@ class Refused(KvshimError):
     """The peer is told this sentence and gets nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls: the address without its port, and the verified certificate (DER), if any."""
-
-    address: str
-    certificate: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class KnownMember:
-    """A member as others reach it."""
-
-    id: int
-    name: str
-    peer_urls: tuple[str, ...]
-    client_urls: tuple[str, ...] = ()
-    learner: bool = False
-    failure_domain: str = ""
-
-
 class Cluster(Protocol):
     """What admission needs to know of the members, and does to them."""
 
@@ -96,11 +77,11 @@ class Cluster(Protocol):
         """This member's."""
         ...
 
-    def members(self) -> Sequence[KnownMember]:
+    def members(self) -> Sequence[Member]:
         """All, as applied here."""
         ...
 
-    async def add(self, member: KnownMember) -> None:
+    async def add(self, member: Member) -> None:
         """Add a learner whose role the cluster chooses; returns when that is applied.
 
         Raises `RequestError` or `KvshimError`, among them for an id that was removed before.
@@ -120,7 +101,7 @@ class Cluster(Protocol):
         ...
 
 
-PeerHandler = Callable[[Caller, bytes], Awaitable[bytes]]
+PeerHandler = Callable[[bytes, CallPeer], Awaitable[bytes]]
 
 
 class Admission:
@@ -184,7 +165,7 @@ class Admission:
         await self._cluster.remove(member.id)
         return {"id": f"{member.id:x}", "name": member.name}
 
-    def _find(self, wanted: str) -> KnownMember:
+    def _find(self, wanted: str) -> Member:
         members = self._cluster.members()
         found = [m for m in members if wanted == f"{m.id:x}"]
         found = found or [m for m in members if wanted and wanted == m.name]
@@ -203,7 +184,7 @@ class Admission:
 
     # --- strangers -------------------------------------------------------------------------------
 
-    async def _challenge(self, caller: Caller, payload: bytes) -> bytes:
+    async def _challenge(self, payload: bytes, caller: CallPeer) -> bytes:
         try:
             request = _parse(ChallengeRequest, payload)
             self._check_tries(caller, request.token_id)
@@ -220,13 +201,15 @@ class Admission:
         )
         return _bytes(answer)
 
-    async def _join(self, caller: Caller, payload: bytes) -> bytes:
+    async def _join(self, payload: bytes, caller: CallPeer) -> bytes:
         try:
             request = _parse(JoinRequest, payload)
             statement = _parse(JoinStatement, request.statement)
             self._check_tries(caller, statement.token_id)
             authority = self._authority()
-            await self._check_proof(caller, request, statement)
+            token = await self._check_proof(caller, request, statement)
+            if token.renews == 0:
+                self._check_addresses(statement)
             token = await self._spend(statement)
             member = await self._admit(token, statement)
             certificate = self._sign(authority, statement.csr, member)
@@ -249,11 +232,11 @@ class Admission:
             )
         )
 
-    def _check_tries(self, caller: Caller, token_id: bytes) -> None:
+    def _check_tries(self, caller: CallPeer, token_id: bytes) -> None:
         if self._by_address.exhausted(caller.address) or self._by_token.exhausted(token_id):
             raise Refused("too many wrong tries: wait a minute, or make a new join token")
 
-    async def _known_token(self, caller: Caller, token_id: bytes) -> Token:
+    async def _known_token(self, caller: CallPeer, token_id: bytes) -> Token:
         token = await self._cluster.token(token_id)
         if token is None or token.expires_ms <= self._now_ms():
             self._by_address.count(caller.address)
@@ -261,8 +244,8 @@ class Admission:
         return token
 
     async def _check_proof(
-        self, caller: Caller, request: JoinRequest, statement: JoinStatement
-    ) -> None:
+        self, caller: CallPeer, request: JoinRequest, statement: JoinStatement
+    ) -> Token:
         token = await self._known_token(caller, statement.token_id)
         meant_for_us = (
             statement.cluster_id == self._cluster.cluster_id
@@ -276,8 +259,20 @@ class Admission:
         if not self._nonce_is_ours(statement.nonce, statement.token_id):
             raise Refused("the challenge is too old: try again")
         _check_statement(statement)
-        if token.renews == 0 and not statement.peer_urls:
+        return token
+
+    def _check_addresses(self, statement: JoinStatement) -> None:
+        """A new member needs addresses, and ones that no other member has."""
+        if not statement.peer_urls:
             raise Refused("the joining node has no https:// peer address")
+        own_id = _id_of_key(key_hash(statement.csr), self._cluster.cluster_id)
+        for member in self._cluster.members():
+            shared = set(member.peer_urls) & set(statement.peer_urls)
+            if shared and member.id != own_id:
+                raise Refused(
+                    f"{min(shared)} is the address of member {member.id:x}: if that machine begins "
+                    f"anew, run `kvshim remove-node {member.id:x}` first"
+                )
 
     async def _spend(self, statement: JoinStatement) -> Token:
         spending = TokenSpendRequest(
@@ -286,7 +281,7 @@ class Admission:
         response = await self._cluster.propose(Command(token_spend=spending), TokenSpendResponse)
         return response.token
 
-    async def _admit(self, token: Token, statement: JoinStatement) -> KnownMember:
+    async def _admit(self, token: Token, statement: JoinStatement) -> Member:
         """The member that the token stands for, added to the cluster if it is new."""
         member_id = token.renews or _id_of_key(token.spent_by, self._cluster.cluster_id)
         known = self._member(member_id)
@@ -294,20 +289,28 @@ class Admission:
             return known
         if token.renews:
             raise Refused("the member that the token renews is no longer in the cluster")
-        newcomer = KnownMember(
+        newcomer = Member(
             id=member_id,
             name=statement.name,
-            peer_urls=tuple(statement.peer_urls),
-            client_urls=tuple(statement.client_urls),
+            peer_urls=statement.peer_urls,
+            client_urls=statement.client_urls,
             learner=True,
+            managed=True,
             failure_domain=statement.failure_domain,
         )
-        await self._cluster.add(newcomer)
+        try:
+            await self._cluster.add(newcomer)
+        except (RequestError, KvshimError):
+            # The same joiner, asking twice at once, may have been first.
+            known = self._member(member_id)
+            if known is None:
+                raise
+            return known
         return newcomer
 
     # --- members ---------------------------------------------------------------------------------
 
-    async def _renew(self, caller: Caller, payload: bytes) -> bytes:
+    async def _renew(self, payload: bytes, caller: CallPeer) -> bytes:
         try:
             member = self._calling_member(caller)
             csr = _parse(RenewRequest, payload).csr
@@ -316,7 +319,7 @@ class Admission:
             return _bytes(RenewAnswer(refusal=str(error)))
         return _bytes(RenewAnswer(certificate=certificate))
 
-    async def _ca_key(self, caller: Caller, _: bytes) -> bytes:
+    async def _ca_key(self, _: bytes, caller: CallPeer) -> bytes:
         try:
             member = self._calling_member(caller)
             if member.learner:
@@ -326,7 +329,7 @@ class Admission:
             return _bytes(CaKeyAnswer(refusal=str(error)))
         return _bytes(CaKeyAnswer(key=key))
 
-    def _calling_member(self, caller: Caller) -> KnownMember:
+    def _calling_member(self, caller: CallPeer) -> Member:
         """Who it is by its certificate: a removed member keeps that, but no rights."""
         reason = authorize(caller.certificate, self._cluster.cluster_id, 0)
         if reason is not None or caller.certificate is None:
@@ -344,12 +347,12 @@ class Admission:
             raise _NoCaKey("this member does not hold the CA's key: ask a voter")
         return authority
 
-    def _sign(self, authority: CertificateAuthority, csr: bytes, member: KnownMember) -> bytes:
+    def _sign(self, authority: CertificateAuthority, csr: bytes, member: Member) -> bytes:
         return authority.issue(
             csr, self._cluster.cluster_id, member.id, hosts_of(member), self._wall_clock()
         )
 
-    def _member(self, member_id: int) -> KnownMember | None:
+    def _member(self, member_id: int) -> Member | None:
         return next((m for m in self._cluster.members() if m.id == member_id), None)
 
     def _voters_urls(self) -> list[str]:
@@ -377,7 +380,7 @@ class _NoCaKey(Refused):
     """This member cannot sign; others can."""
 
 
-def hosts_of(member: KnownMember) -> list[str]:
+def hosts_of(member: Member) -> list[str]:
     """The hosts of a member's URLs, for its certificate."""
     urls = [parse_url(text) for text in (*member.peer_urls, *member.client_urls)]
     return [url.host for url in urls if not url.is_unix and url.host not in ("0.0.0.0", "::")]
@@ -410,7 +413,7 @@ def _url(text: str) -> Url:
         raise Refused(str(error)) from None
 
 
-def _joined_member(member: KnownMember) -> JoinedMember:
+def _joined_member(member: Member) -> JoinedMember:
     return JoinedMember(
         id=member.id, name=member.name, peer_urls=member.peer_urls, learner=member.learner
     )

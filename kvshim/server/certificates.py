@@ -8,7 +8,6 @@ voter can admit nodes and renew when the first one is gone.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -18,11 +17,14 @@ from google.protobuf.message import DecodeError, Message
 
 from kvshim.logs import Event, Logger
 from kvshim.pb.kvshim.join_pb2 import CaKeyAnswer, CaKeyRequest, RenewAnswer, RenewRequest
+from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.pki.certificates import PkiError, make_csr, new_key
 from kvshim.pki.contexts import PeerTls
 from kvshim.pki.files import Pki
-from kvshim.server.admission import KnownMember, hosts_of
+from kvshim.server.admission import hosts_of
 from kvshim.server.joining import PeerCalls
+from raft.transport.options import CallRefused
+from raft.types import LogError
 
 STEP_SECONDS: Final = 60.0
 """How often it is looked at; also how soon a failure is tried again."""
@@ -40,7 +42,7 @@ class Members(Protocol):
     @property
     def member_id(self) -> int: ...
 
-    def members(self) -> Sequence[KnownMember]: ...
+    def members(self) -> Sequence[Member]: ...
 
 
 class CertificateKeeper:
@@ -115,10 +117,10 @@ class CertificateKeeper:
             for url in member.peer_urls:
                 try:
                     data = await self._calls.call(
-                        url, method, payload, CALL_TIMEOUT_SECONDS, self._tls.client
+                        url, method, payload, CALL_TIMEOUT_SECONDS, tls=self._tls.client
                     )
                     answer = kind.FromString(data)
-                except (OSError, TimeoutError, ssl.SSLError, DecodeError) as error:
+                except (OSError, TimeoutError, CallRefused, LogError, DecodeError) as error:
                     reason = f"{url}: {error or 'no answer in time'}"
                     continue
                 refusal = getattr(answer, "refusal", "")
@@ -127,7 +129,7 @@ class CertificateKeeper:
                 reason = f"{url}: {refusal}"
         raise PkiError(reason)
 
-    def _own(self) -> KnownMember | None:
+    def _own(self) -> Member | None:
         own = self._members.member_id
         return next((m for m in self._members.members() if m.id == own), None)
 

@@ -38,6 +38,10 @@ from kvshim.pki.certificates import (
 from kvshim.pki.contexts import joining_context, probe_context, shown_ca
 from kvshim.pki.files import Pki, write_private
 from kvshim.pki.tokens import JoinToken
+from raft.transport.calls import Caller
+from raft.transport.dialling import Dialler
+from raft.transport.options import CallRefused, Identity, TransportOptions
+from raft.types import LogError
 
 JOINED_NAME: Final = "joined.json"
 CALL_TIMEOUT_SECONDS: Final = 20.0
@@ -59,10 +63,20 @@ class PeerCalls(Protocol):
         method: str,
         payload: bytes,
         timeout: float,  # noqa: ASYNC109
-        tls: ssl.SSLContext,
+        /,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> bytes:
-        """The answer. Raises `OSError`, `TimeoutError` or `ssl.SSLError`."""
+        """The answer. Raises `OSError` (`TimeoutError` is one), `CallRefused`, `LogError`."""
         ...
+
+
+def strangers_calls(data_dir: Path) -> PeerCalls:
+    """The calls of a node that is no member yet."""
+    options = TransportOptions(
+        snapshot_dir=data_dir, connect_seconds=CALL_TIMEOUT_SECONDS / 4, handshake_seconds=10.0
+    )
+    return Caller(Dialler(Identity(0, 0), options), lambda _: ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +245,14 @@ class _Asking:
     async def _call(self, url: str, method: str, request: Message, answer: type[_M]) -> _M:
         try:
             payload = request.SerializeToString()
-            data = await self.calls.call(url, method, payload, CALL_TIMEOUT_SECONDS, self.tls)
+            data = await self.calls.call(url, method, payload, CALL_TIMEOUT_SECONDS, tls=self.tls)
             return answer.FromString(data)
         except ssl.SSLCertVerificationError:
             raise JoinFailed(
                 f"the server at {url} has no valid certificate of the cluster that the token is "
                 "for, so nothing was sent to it"
             ) from None
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, CallRefused, LogError) as error:
             raise _Unreachable(url, error) from None
         except DecodeError:
             raise JoinFailed(f"the server at {url} answered what no kvshim answers") from None

@@ -15,15 +15,18 @@ from pathlib import Path
 from kvshim.apply.dispatch import Applier
 from kvshim.apply.tokens import find_token
 from kvshim.backend.backend import Backend
-from kvshim.config.url import parse_url
 from kvshim.errors import RequestError
 from kvshim.logs import make_logger
 from kvshim.mvcc.store import Store
-from kvshim.pki.certificates import authorize
+from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.pki.contexts import PeerTls
 from kvshim.pki.files import Pki
-from kvshim.server.admission import Admission, Caller, KnownMember
+from kvshim.server.admission import Admission
 from kvshim.server.certificates import CertificateKeeper
+from kvshim.server.joining import strangers_calls
+from kvshim.server.peer_trust import authorizer, serve
+from raft.transport.options import CallRefused, Identity, TransportOptions
+from raft.transport.transport import PeerTransport
 
 CLUSTER_ID = 0xC105
 
@@ -44,7 +47,8 @@ class Shared:
     def __init__(self, path: Path):
         self.store = Store(Backend.open(path / "kv-1.db"))
         self.applier = Applier(())
-        self.members: list[KnownMember] = []
+        self.members: list[Member] = []
+        self.removed: set[int] = set()
         self.index = 0
         self.now = time.time()
 
@@ -68,7 +72,6 @@ class Voter:
         self.lines = Lines()
         self.monotonic = 0.0
         self.fail_next_add = False
-        self.answers_lost = 0
 
     # `kvshim.server.admission.Cluster`
 
@@ -83,6 +86,7 @@ class Voter:
 
     async def remove(self, member_id):
         self.shared.members[:] = [m for m in self.shared.members if m.id != member_id]
+        self.shared.removed.add(member_id)
 
     async def token(self, token_id):
         with self.shared.store.read() as view:
@@ -98,6 +102,15 @@ class Voter:
 
     async def serve(self):
         self.tls = PeerTls(self.pki)
+        options = TransportOptions(
+            snapshot_dir=self.pki.folder.parent / "snapshots",
+            server_tls=self.tls.server,
+            client_tls=self.tls.client,
+            authorize=authorizer(self.shared.removed.__contains__),
+        )
+        self.transport = LosingTransport(
+            Identity(CLUSTER_ID, self.member_id), Silent(), options=options
+        )
         log = make_logger(self.lines, [lambda _, __, fields: repr(fields).encode()], 10)
         self.admission = Admission(
             self.pki,
@@ -107,59 +120,54 @@ class Voter:
             clock=lambda: self.monotonic,
         )
         self.keeper = CertificateKeeper(
-            self.pki, self.tls, self, Calls(), log=log, wall_clock=lambda: self.shared.now
+            self.pki, self.tls, self, self.transport, log=log, wall_clock=lambda: self.shared.now
         )
-        self.server = await asyncio.start_server(self._answer, "127.0.0.1", 0, ssl=self.tls.server)
-        self.port = self.server.sockets[0].getsockname()[1]
+        serve(self.admission, self.transport)
+        ((_, self.port),) = self.transport.bind([("127.0.0.1", 0, True)])
         self.address = f"127.0.0.1:{self.port}"
+        await self.transport.start()
 
     async def stop(self):
-        self.server.close()
+        await self.transport.stop()
 
-    async def _answer(self, reader, writer):
-        try:
-            method = (await _read(reader)).decode()
-            payload = await _read(reader)
-            certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            caller = Caller(writer.get_extra_info("peername")[0], certificate)
-            handlers = dict(self.admission.open_handlers())
-            if authorize(certificate, CLUSTER_ID, 0) is None:
-                handlers |= self.admission.member_handlers()
-            if method in handlers:
-                answer = await handlers[method](caller, payload)
-                if method == "join" and self.answers_lost:
-                    self.answers_lost -= 1
-                else:
-                    _write(writer, answer)
-        except (OSError, EOFError):
-            pass
-        finally:
-            writer.close()
+
+class Silent:
+    """`raft.transport.Receiver`: there is no log here."""
+
+    def received(self, messages):
+        raise AssertionError(messages)
+
+    def unreachable(self, member):
+        pass
+
+    def snapshot_received(self, message, path):
+        raise AssertionError(message)
+
+
+class LosingTransport(PeerTransport):
+    """The real one, but for answers to joiners that are lost on the way."""
+
+    answers_lost = 0
+
+    def handle(self, method, handler, *, open_to_strangers=False):
+        async def losing(payload, peer):
+            answer = await handler(payload, peer)
+            if method == "join" and self.answers_lost:
+                self.answers_lost -= 1
+                raise CallRefused("lost", "the answer was lost")
+            return answer
+
+        super().handle(method, losing, open_to_strangers=open_to_strangers)
 
 
 class Calls:
-    """`kvshim.server.joining.PeerCalls`: a connection for each call."""
+    """Of a node that is no member; for tests that come in between."""
 
-    async def call(self, url, method, payload, timeout, tls):  # noqa: ASYNC109
-        where = parse_url(url)
-        async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection(where.host, where.port, ssl=tls)
-            try:
-                _write(writer, method.encode())
-                _write(writer, payload)
-                return await _read(reader)
-            except EOFError:
-                raise ConnectionResetError("the server hung up") from None
-            finally:
-                writer.close()
+    def __init__(self):
+        self._calls = strangers_calls(Path("unused"))
 
-
-def _write(writer, data):
-    writer.write(len(data).to_bytes(4, "big") + data)
-
-
-async def _read(reader):
-    return await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+    async def call(self, url, method, payload, timeout, *, tls):  # noqa: ASYNC109
+        return await self._calls.call(url, method, payload, timeout, tls=tls)
 
 
 @asynccontextmanager
@@ -169,7 +177,7 @@ async def cluster_of_one(path: Path, *, founded_at: float | None = None):
     first = Voter(shared, path / "first", 1)
     first.pki.found(CLUSTER_ID, 1, ["127.0.0.1"], founded_at or shared.now)
     await first.serve()
-    shared.members.append(KnownMember(1, "first", (f"https://{first.address}",)))
+    shared.members.append(Member(id=1, name="first", peer_urls=(f"https://{first.address}",)))
     try:
         yield first
     finally:
@@ -182,7 +190,7 @@ async def second_voter(first: Voter, data_dir: Path, joined):
     """A node that joined, serving, and promoted to voter."""
     second = Voter(first.shared, data_dir, joined.member_id)
     await second.serve()
-    known = KnownMember(joined.member_id, joined.name, (f"https://{second.address}",))
+    known = Member(id=joined.member_id, name=joined.name, peer_urls=(f"https://{second.address}",))
     first.shared.members[:] = [
         known if m.id == joined.member_id else m for m in first.shared.members
     ]

@@ -6,17 +6,15 @@ import json
 
 import pytest
 
-from kvshim.cli import join as join_command
 from kvshim.cli.main import main
 from kvshim.logs import make_logger
 from kvshim.pki.files import Pki
 from kvshim.server.admin_socket import AdminServer
-from tests.pki.cluster import Calls, Lines, cluster_of_one
+from tests.pki.cluster import Lines, cluster_of_one
 
 
 @pytest.fixture
-async def first(tmp_path, monkeypatch):
-    monkeypatch.setattr(join_command, "_calls", Calls)
+async def first(tmp_path):
     async with cluster_of_one(tmp_path) as voter:
         handlers = voter.admission.admin_handlers()
         path = tmp_path / "first" / "admin.sock"
