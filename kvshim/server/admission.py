@@ -114,11 +114,16 @@ class Admission:
         log: Logger,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
+        open_address: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`open_address` gives this member an https:// peer address when it is to have its first
+        neighbour; it may raise a `KvshimError`.
+        """
         self._pki = pki
         self._cluster = cluster
         self._log = log
         self._wall_clock = wall_clock
+        self._open_address = open_address
         self._nonce_key = secrets.token_bytes(32)
         self._by_address = WrongTries(WRONG_TRIES_MAX, ADDRESS_WINDOW_SECONDS, ADDRESSES_MAX, clock)
         self._by_token = WrongTries(WRONG_TRIES_MAX, TOKEN_TTL_SECONDS, ADDRESSES_MAX, clock)
@@ -153,6 +158,11 @@ class Admission:
         """`{"renew": id or name, optional}` -> `{"line", "address", "expires_ms"}`."""
         self._authority()
         address = self._own_address()
+        if not address and self._open_address is not None:
+            await self._open_address()
+            address = self._own_address()
+        if not address:
+            raise Refused("nodes join by TLS, and this node has no https:// peer address")
         renew = str(arguments.get("renew", ""))
         renews = self._find(renew).id if renew else 0
         token, expires_ms = await self.make_token(renews)
@@ -180,7 +190,7 @@ class Admission:
         for url in (parse_url(text) for member in own for text in member.peer_urls):
             if url.tls and not url.is_unix:
                 return url.address
-        raise Refused("nodes join by TLS, and this node has no https:// peer address")
+        return ""
 
     # --- strangers -------------------------------------------------------------------------------
 

@@ -54,6 +54,22 @@ async def test_one_line_from_add_node_makes_a_member_and_remove_node_ends_it(
     assert [m.name for m in first.shared.members] == ["first"]
 
 
+async def test_add_node_wants_an_address_for_others_and_opens_one_if_it_can(
+    first, tmp_path, capsys
+):
+    own = first.shared.members[0]
+    reachable = list(own.peer_urls)
+    own.peer_urls[:] = ["http://localhost:2380"]
+    assert await run("add-node", "--data-dir", tmp_path / "first") == 1
+    assert "no https:// peer address" in capsys.readouterr().err
+
+    async def open_address():
+        own.peer_urls[:] = reachable
+
+    first.admission._open_address = open_address
+    assert first.address in await add_node(tmp_path, capsys)
+
+
 @pytest.mark.parametrize("way", ["stdin", "file", "whole line in a file"])
 async def test_the_token_need_not_be_an_argument(first, tmp_path, capsys, monkeypatch, way):
     where = await add_node(tmp_path, capsys)
