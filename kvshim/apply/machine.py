@@ -3,6 +3,7 @@
 The log hands over durable, committed entries; this thread applies as many as wait in one
 transaction, with `applied_index` inside, and only after its COMMIT hands answers and events to the
 event loop. Between batches it gives the store a slice of time for compaction and checkpoints.
+A snapshot that the log wants takes the store's place between two batches.
 """
 
 from __future__ import annotations
@@ -12,18 +13,29 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from google.protobuf.message import Message
 
 from kvshim.apply.dispatch import Applier
-from kvshim.apply.members import apply_change, membership_of
-from kvshim.apply.outcome import BatchOutcome, Effect
-from kvshim.errors import RequestError
+from kvshim.apply.members import apply_change, members_of, membership_of
+from kvshim.apply.outcome import BatchOutcome, Effect, Outcome, Restored
+from kvshim.apply.snapshots import Generations
+from kvshim.errors import RequestError, StorageError
 from kvshim.mvcc.events import Event
 from kvshim.mvcc.store import Store
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.types import EventKind
-from raft.interface import ConfChange, Entry, EntryKind, Index, Membership
+from raft.interface import (
+    ConfChange,
+    Entry,
+    EntryKind,
+    Index,
+    LogError,
+    Membership,
+    SnapshotMeta,
+    Term,
+)
 
 BATCH_ENTRIES_MAX = 512
 """Entries in one transaction: bounds how long answers of its first command wait."""
@@ -40,33 +52,42 @@ class BatchTiming:
     commit_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Installation:
+    generation: int
+    snapshot: SnapshotMeta
+
+
 class ApplyMachine:
     """Implements `raft.interface.StateMachine` on the store.
 
     `deliver`, `on_fatal` and `observe` are called on the apply thread. The totals count what was
-    applied since the start, and may be read anywhere.
+    applied since the start, and may be read anywhere. Without `generations` it takes no snapshots.
     """
 
     def __init__(
         self,
         store: Store,
-        deliver: Callable[[BatchOutcome], None],
+        deliver: Callable[[Outcome], None],
         on_fatal: Callable[[BaseException], None],
         observe: Callable[[BatchTiming], None],
+        generations: Generations | None = None,
     ) -> None:
         self._store = store
         self._deliver = deliver
         self._on_fatal = on_fatal
         self._observe = observe
+        self._generations = generations
         with store.read() as view:
             self._applier = Applier(view.alarms())
         self._queue: deque[Entry] = deque()
         self._pending_bytes = 0
+        self._installation: _Installation | None = None
         self._changed = threading.Condition()
         self._stopping = False
         self._woken = False
         self.on_applied: Callable[[Index], None] = lambda _: None
-        """Called on the apply thread when a batch is committed."""
+        """Called on the apply thread when a batch is committed or a snapshot in use."""
         self.puts_total = 0
         self.deletions_total = 0
         self.txns_total = 0
@@ -117,25 +138,72 @@ class ApplyMachine:
     def _run(self) -> None:
         try:
             more_upkeep = True
-            while (batch := self._take(more_upkeep)) is not None:
-                if batch:
-                    self._apply_batch(batch)
+            while (work := self._take(more_upkeep)) is not None:
+                if isinstance(work, _Installation):
+                    self._go_on_from(work)
+                elif work:
+                    self._apply_batch(work)
                 more_upkeep = self._store.between_batches()
         except BaseException as error:
             self._on_fatal(error)
 
-    def _take(self, more_upkeep: bool) -> list[Entry] | None:  # noqa: FBT001
-        """The entries of the next batch; empty when upkeep should go on, None to end."""
+    def copy(self, path: Path) -> SnapshotMeta:
+        """Write the store as of one moment to a new file. Any thread; raises `LogError`."""
+        try:
+            index, term, members = self._store.copy(path, membership_of)
+        except StorageError as error:
+            raise LogError(str(error)) from error
+        return SnapshotMeta(Index(index), Term(term), members)
+
+    def accept(self, path: Path, snapshot: SnapshotMeta) -> int:
+        """Make a snapshot's file a generation that is not yet in use. Raises `LogError`."""
+        return self._generations_in_use.accept(path, snapshot, self.applied_index())
+
+    def install(self, generation: int, snapshot: SnapshotMeta) -> None:
+        """Go on from an accepted generation; what was queued before is part of it."""
         with self._changed:
-            if not (self._queue or more_upkeep or self._stopping or self._woken):
+            self._queue.clear()
+            self._pending_bytes = 0
+            self._installation = _Installation(generation, snapshot)
+            self._changed.notify_all()
+
+    @property
+    def _generations_in_use(self) -> Generations:
+        if self._generations is None:
+            raise LogError("this store takes no snapshots")
+        return self._generations
+
+    def _take(self, more_upkeep: bool) -> list[Entry] | _Installation | None:  # noqa: FBT001
+        """What comes next; no entries when upkeep should go on, None to end."""
+        with self._changed:
+            idle = not (self._queue or more_upkeep or self._stopping or self._woken)
+            if idle and self._installation is None:
                 self._changed.wait()
             self._woken = False
+            if self._installation is not None:  # It is older than what is queued.
+                installation, self._installation = self._installation, None
+                return installation
             if self._stopping and not self._queue:
                 return None
             taken = min(len(self._queue), BATCH_ENTRIES_MAX)
             batch = [self._queue.popleft() for _ in range(taken)]
             self._pending_bytes -= sum(len(entry.data) for entry in batch)
             return batch
+
+    def _go_on_from(self, installation: _Installation) -> None:
+        store, snapshot = self._store, installation.snapshot
+        generations = self._generations_in_use
+        store.replace(generations.open(installation.generation))
+        if (store.applied_index, store.applied_term) != (snapshot.index, snapshot.term):
+            raise StorageError(
+                f"the snapshot of entry {snapshot.index} holds entry {store.applied_index}"
+            )
+        with store.read() as view:
+            alarms, leases, members = view.alarms(), list(view.leases()), members_of(view)
+        self._applier = Applier(alarms)
+        self.on_applied(snapshot.index)
+        compacted = store.physically_compacted
+        self._deliver(Restored(store.revision, snapshot.index, compacted, leases, alarms, members))
 
     def _apply_batch(self, entries: Sequence[Entry]) -> None:
         started = time.perf_counter()

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from kvshim.errors import RequestError
 from kvshim.mvcc.events import Event
+from kvshim.mvcc.records import LeaseRecord
 from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.types import LeaseID, Revision
 
@@ -81,3 +82,22 @@ class BatchOutcome:
     answers: Sequence[tuple[int, Message | RequestError]]
     events: Sequence[Event]
     effects: Sequence[Effect]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A snapshot took the store's place: what it holds, for everyone who keeps a part in memory.
+
+    `compacted` is the revision up to which its rows are physically gone; `alarms` are pairs of
+    member and alarm, by etcd's numbers.
+    """
+
+    revision: Revision
+    applied_index: int
+    compacted: Revision
+    leases: Sequence[LeaseRecord]
+    alarms: Sequence[tuple[int, int]]
+    members: Sequence[Member]
+
+
+Outcome: TypeAlias = BatchOutcome | Restored

@@ -7,13 +7,16 @@ writing connection belongs to the apply thread; everything else may be called fr
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import apsw
 
 from kvshim.backend.checkpointer import Checkpointer
+from kvshim.backend.copying import copy_database
+from kvshim.backend.files import remove_database
 from kvshim.backend.gate import Gate
 from kvshim.backend.opening import open_or_create
 from kvshim.backend.options import BackendOptions
@@ -22,6 +25,8 @@ from kvshim.backend.session import Session, open_reader, open_writer, storage_er
 from kvshim.errors import StartupError, StorageError
 
 __all__ = ["Backend", "BackendOptions", "Sizes"]
+
+_T = TypeVar("_T")
 
 SHORT_READERS_MAX: Final = 4
 """Connections for reads on the event loop: one, unless such reads are nested."""
@@ -103,6 +108,50 @@ class Backend:
         finally:
             self._checkpoint_session.close()
             self.writer.close()
+
+    def take_over(self, old: Backend) -> None:
+        """Tell from now on whoever was told by the backend whose place this one takes."""
+        ours, theirs = self.checkpointer, old.checkpointer
+        self.on_failure, old.on_failure = old.on_failure, None
+        ours.on_tick, theirs.on_tick = theirs.on_tick, None
+        ours.on_checkpoint, theirs.on_checkpoint = theirs.on_checkpoint, None
+        ours.on_wal_pinned, theirs.on_wal_pinned = theirs.on_wal_pinned, None
+        ours.on_wal_released, theirs.on_wal_released = theirs.on_wal_released, None
+        pinned_seconds = theirs.pinned_seconds()
+        if pinned_seconds and ours.on_wal_released is not None:
+            ours.on_wal_released(pinned_seconds)
+
+    def discard(self) -> None:
+        """Close for good a database that another has replaced, and remove its files."""
+        self.checkpointer.stop()
+        self._readers.close()
+        self._short_readers.close()
+        self._checkpoint_session.close()
+        self.writer.close()
+        with suppress(OSError):  # The next start tries again.
+            remove_database(self.path)
+
+    def copy(self, path: Path, inside: Callable[[Session], _T]) -> _T:
+        """Write the database as of one moment to a new file, durably; any thread.
+
+        `inside` reads what goes with the copy in the same transaction. Raises `StorageError`.
+        """
+        session = self._open_reader()
+        ticket = self.gate.enter_copy()
+        try:
+            session.run("BEGIN")
+            found = inside(session)
+            copy_database(session.db, path, self.options.vfs)
+            session.run("COMMIT")
+        except apsw.Error as error:
+            raise storage_error(error) from error
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+        finally:
+            session.close()
+            self.gate.leave_copy(ticket)
+            self.checkpointer.wake()
+        return found
 
     # --- transactions ------------------------------------------------------------------------
 

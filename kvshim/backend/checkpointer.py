@@ -85,6 +85,10 @@ class Checkpointer:
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
         self._thread.start()
 
+    def wake(self) -> None:
+        """What held the WAL back is gone: look soon."""
+        self._wake.set()
+
     def stop(self) -> None:
         """End the thread; a checkpoint under way is finished."""
         self._stopping = True
@@ -95,7 +99,8 @@ class Checkpointer:
     def wait_for_room(self) -> None:
         """Hold the writer back, before a transaction, while checkpoints cannot keep up with it.
 
-        A reader from outside that pins the WAL must not stop writes: then the WAL grows.
+        A reader that pins the WAL, from outside or a copy of the store, must not stop writes: then
+        the WAL grows.
         """
         if self._has_room() or self._thread is None:
             return
@@ -105,7 +110,8 @@ class Checkpointer:
 
     def _has_room(self) -> bool:
         limit = self._options.wal_bytes_max * WAL_SLACK
-        return self._wal_bytes <= limit or self._pinned_since is not None
+        held = self._pinned_since is not None or self._gate.copying
+        return self._wal_bytes <= limit or held
 
     def committed(self, wal_frames: int) -> None:
         """The writer's commit left the WAL this long. Called inside the commit: only takes note."""
@@ -190,7 +196,7 @@ class Checkpointer:
 
     def _restart(self, log: int) -> bool:
         """Copy the rest in a moment without transactions, so that the next write starts anew."""
-        if time.monotonic() < self._not_before:
+        if time.monotonic() < self._not_before or self._gate.copying:
             return False
         with self._gate.paused(READERS_WAIT_SECONDS) as alone:
             applied = self._applied_index()

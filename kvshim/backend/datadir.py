@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import stat
 from pathlib import Path
 
+from kvshim.backend.files import remove_database
 from kvshim.errors import StartupError
 
 LOCK_NAME = "lock"
@@ -22,6 +24,8 @@ FIRST_GENERATION = 1
 
 _HARMLESS = {"lost+found"}
 """What a directory that is a mounted file system of its own holds from the start."""
+
+_GENERATION_FILE = re.compile(r"kv-(\d+)\.db(-wal|-shm|-journal)?")
 
 _OWN_PREFIXES = (LOCK_NAME, RAFT_NAME, "kv-")
 
@@ -63,11 +67,30 @@ class DataDir:
         """The state machine's database of one generation; each installed snapshot is a new one."""
         return self.path / f"kv-{generation}.db"
 
+    def generations(self) -> set[int]:
+        """Every generation of which there is a file. Raises `OSError`."""
+        found = map(_GENERATION_FILE.fullmatch, os.listdir(self.path))
+        return {int(match[1]) for match in found if match is not None}
+
     def close(self) -> None:
         """Let another process have the directory."""
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+
+def remove_other_generations(data_dir: DataDir, generation: int) -> None:
+    """Remove the stores that the log does not name, before any is opened. Raises `StartupError`.
+
+    They are left where a snapshot was being taken in or an old store thrown away.
+    """
+    try:
+        for other in data_dir.generations() - {generation}:
+            remove_database(data_dir.generation_path(other))
+    except OSError as error:
+        raise StartupError(
+            f"cannot remove an old store in {data_dir.path}: {error.strerror or error}"
+        ) from error
 
 
 def _make(path: Path) -> None:

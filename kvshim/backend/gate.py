@@ -23,6 +23,7 @@ class Gate:
         self._writing = False
         self._reads: dict[int, float] = {}
         self._next_read = 0
+        self._copies: dict[int, float] = {}
 
     def enter_write(self) -> None:
         """Wait until the writer may begin a transaction."""
@@ -61,12 +62,33 @@ class Gate:
             if self._closed:
                 self._changed.notify_all()
 
+    def enter_copy(self) -> int:
+        """Wait until a read transaction of more than a second may begin; returns its ticket.
+
+        While it lasts nobody waits for it, and no checkpoint asks for a moment without readers.
+        """
+        with self._changed:
+            while self._closed:
+                self._changed.wait()
+            self._next_read += 1
+            self._copies[self._next_read] = time.monotonic()
+            return self._next_read
+
+    def leave_copy(self, ticket: int) -> None:
+        """The long read has ended."""
+        with self._changed:
+            del self._copies[ticket]
+
+    @property
+    def copying(self) -> bool:
+        """Is a long read of ours under way?"""
+        return bool(self._copies)
+
     def oldest_read_seconds(self) -> float:
         """Age of the oldest read transaction of ours, 0 when there is none."""
         with self._changed:
-            if not self._reads:
-                return 0.0
-            return time.monotonic() - min(self._reads.values())
+            began = min([*self._reads.values(), *self._copies.values()], default=None)
+            return 0.0 if began is None else time.monotonic() - began
 
     def reads(self) -> int:
         """Read transactions of ours under way."""
@@ -86,7 +108,7 @@ class Gate:
                 self._changed.wait()
             while self._reads and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
-            alone = not self._reads
+            alone = not (self._reads or self._copies)
         try:
             yield alone
         finally:

@@ -49,12 +49,13 @@ def _is_unfinished(path: Path, options: BackendOptions) -> bool:
     flags = apsw.SQLITE_OPEN_READWRITE if cut_off else apsw.SQLITE_OPEN_READONLY
     session = open_connection(path, flags, options.vfs, options.page_cache_bytes)
     try:
-        return _examine(path, session.db)
+        return examine(path, session.db)
     finally:
         session.close()
 
 
-def _examine(path: Path, db: apsw.Connection) -> bool:
+def examine(path: Path, db: apsw.Connection) -> bool:
+    """True for a database without tables. Raises `StartupError` if it is not ours, or newer."""
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
     application = db.pragma("application_id")
     version = db.pragma("user_version")

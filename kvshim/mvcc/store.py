@@ -1,13 +1,19 @@
 """The store: snapshots for readers, one batch at a time for the apply thread.
 
+A snapshot of another member may take the database's place while everything runs: new reads then
+use the new one, reads under way end on the old one, and the last of them lets it go.
+
 `revision`, `compact_revision` and `applied_index` change only after the COMMIT of the batch that
-made them, and may be read from any thread. `write` and `between_batches` belong to apply.
+made them, and may be read from any thread. `write`, `between_batches` and `replace` are for apply.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from kvshim.backend import schema
 from kvshim.backend.backend import Backend
@@ -15,6 +21,7 @@ from kvshim.backend.session import Session
 from kvshim.errors import Compacted, FutureRevision
 from kvshim.mvcc.compaction import Compaction
 from kvshim.mvcc.counts import CountCache
+from kvshim.mvcc.generation import Generation
 from kvshim.mvcc.hashing import CompactionHashes
 from kvshim.mvcc.pins import Pins
 from kvshim.mvcc.records import LeaseRecord
@@ -25,26 +32,83 @@ from kvshim.types import LeaseID, Revision
 __all__ = ["Snapshot", "Store", "WriteBatch", "WriteTxn"]
 
 
+_T = TypeVar("_T")
+
+
 class Store:
-    """The multi-version store on one kv.db."""
+    """The multi-version store on the kv.db that is current."""
 
     def __init__(self, backend: Backend) -> None:
         """Raises `StorageError` when the database cannot be read."""
-        self.backend = backend
         self.counts = CountCache()
         self.pins = Pins()
+        self._lock = threading.Lock()
+        self._retirements: list[threading.Thread] = []
+        backend.checkpointer.on_tick = self.pins.expire
+        self._use(backend, None)
+
+    def _use(self, backend: Backend, on_compacted: Callable[[Revision], None] | None) -> None:
+        """Counts of committed revisions and pins stay right: the history is the same."""
         state = backend.writer.one(schema.READ_STATE)
         assert state is not None
-        self.revision = Revision(state[0])
-        self.compact_revision = Revision(state[1])
-        self.applied_index = int(state[2])
-        self.applied_term = int(state[3])
-        self.hashes = CompactionHashes()
+        backend.start(state[2])
+        hashes = CompactionHashes()
         self._compaction = Compaction(
-            backend, self.pins, self.hashes, finished=state[4], target=state[5], cursor=state[6]
+            backend, self.pins, hashes, finished=state[4], target=state[5], cursor=state[6]
         )
-        backend.checkpointer.on_tick = self.pins.expire
-        backend.start(self.applied_index)
+        self._compaction.on_finished = on_compacted
+        with self._lock:
+            self._generation = Generation(backend, hashes)
+        # Whoever sees these finds them in what is read from now on.
+        self.compact_revision = Revision(state[1])
+        self.revision = Revision(state[0])
+        self.applied_term = int(state[3])
+        self.applied_index = int(state[2])
+
+    def replace(self, backend: Backend) -> None:
+        """Go on from another database, a later state of the same history; between two batches.
+
+        Callbacks are carried over. The old database is closed and removed behind the last read.
+        """
+        old = self._generation
+        backend.take_over(old.backend)
+        self._use(backend, self.on_compacted)
+        retirement = threading.Thread(target=old.retire, name="retire", daemon=True)
+        retirement.start()
+        self._retirements = [thread for thread in self._retirements if thread.is_alive()]
+        self._retirements.append(retirement)
+
+    def close(self) -> None:
+        """End everything; all reads have ended."""
+        for thread in self._retirements:
+            thread.join()
+        self.backend.close()
+
+    def enter(self) -> Generation:
+        """The current database, kept open until `Generation.leave`."""
+        with self._lock:
+            self._generation.enter()
+            return self._generation
+
+    @property
+    def backend(self) -> Backend:
+        """The current database: for one look, not to be kept."""
+        return self._generation.backend
+
+    def copy(self, path: Path, inside: Callable[[ReadView], _T]) -> tuple[int, int, _T]:
+        """Write the store as of one moment to a new file; any thread. Raises `StorageError`.
+
+        Returns the applied index and term in it, and what `inside` reads of it.
+        """
+
+        def read(session: Session) -> tuple[int, int, _T]:
+            return read_copied(session, inside)
+
+        generation = self.enter()
+        try:
+            return generation.backend.copy(path, read)
+        finally:
+            generation.leave()
 
     @property
     def physically_compacted(self) -> Revision:
@@ -98,31 +162,36 @@ class Store:
 class Snapshot:
     """One read transaction on a pooled connection."""
 
-    __slots__ = ("_session", "_store", "_ticket")
+    __slots__ = ("_generation", "_session", "_store", "_ticket")
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._generation: Generation | None = None
         self._session: Session | None = None
         self._ticket = 0
 
     def __enter__(self) -> ReadView:
-        session, self._ticket = self._begin()
+        generation = self._generation = self._store.enter()
+        try:
+            session, self._ticket = self._begin(generation.backend)
+        except BaseException:
+            generation.leave()
+            raise
         self._session = session
         try:
             # The first statement takes the snapshot, so everything later agrees with this row.
             state = session.one(schema.READ_STATE)
             assert state is not None
         except BaseException:
-            self._end(session, self._ticket)
+            self._finish()
             raise
-        store = self._store
         return ReadView(
             session,
             state[0],
             state[1],
-            store.counts,
+            self._store.counts,
             walked_id=state[6],
-            known_hash=store.hashes.get,
+            known_hash=generation.hashes.get,
         )
 
     def __exit__(
@@ -131,14 +200,21 @@ class Snapshot:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
         assert self._session is not None
-        self._end(self._session, self._ticket)
+        assert self._generation is not None
+        try:
+            self._end(self._generation.backend, self._session, self._ticket)
+        finally:
+            self._generation.leave()
 
-    def _begin(self) -> tuple[Session, int]:
-        return self._store.backend.begin_read()
+    def _begin(self, backend: Backend) -> tuple[Session, int]:
+        return backend.begin_read()
 
-    def _end(self, session: Session, ticket: int) -> None:
-        self._store.backend.end_read(session, ticket)
+    def _end(self, backend: Backend, session: Session, ticket: int) -> None:
+        backend.end_read(session, ticket)
 
 
 class ShortSnapshot(Snapshot):
@@ -146,11 +222,11 @@ class ShortSnapshot(Snapshot):
 
     __slots__ = ()
 
-    def _begin(self) -> tuple[Session, int]:
-        return self._store.backend.begin_short_read()
+    def _begin(self, backend: Backend) -> tuple[Session, int]:
+        return backend.begin_short_read()
 
-    def _end(self, session: Session, ticket: int) -> None:
-        self._store.backend.end_short_read(session, ticket)
+    def _end(self, backend: Backend, session: Session, ticket: int) -> None:
+        backend.end_short_read(session, ticket)
 
 
 class WriteBatch(ReadView):
@@ -239,6 +315,14 @@ class WriteBatch(ReadView):
     def meta_put(self, name: str, value: bytes) -> None:
         """Keep a named value of the node's own."""
         self._session.run(schema.PUT_META, (name, value))
+
+
+def read_copied(session: Session, inside: Callable[[ReadView], _T]) -> tuple[int, int, _T]:
+    """The applied index and term of a database that is read as a whole, and more of it."""
+    state = session.one(schema.READ_STATE)
+    assert state is not None
+    view = ReadView(session, state[0], state[1], None)
+    return state[2], state[3], inside(view)
 
 
 def _signed(number: int) -> int:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvshim.apply.outcome import BatchOutcome
+from kvshim.apply.outcome import AlarmChanged, BatchOutcome, Outcome, Restored
 from kvshim.node.reports import Reports
 from kvshim.server.alarms import Alarms
 from kvshim.server.lessor import Lessor
@@ -25,7 +25,7 @@ from kvshim.watch.hub import Hub
 
 @dataclass(slots=True)
 class Delivery:
-    """Receives `BatchOutcome`s on the loop; `post` is what the apply thread calls."""
+    """Receives outcomes on the loop; `post` is what the apply thread calls."""
 
     loop: asyncio.AbstractEventLoop
     hub: Hub
@@ -39,8 +39,8 @@ class Delivery:
     reports: Reports
     on_fatal: Callable[[BaseException], None]
 
-    def post(self, outcome: BatchOutcome) -> None:
-        """Hand a batch over; any thread."""
+    def post(self, outcome: Outcome) -> None:
+        """Hand a batch, or the news of a snapshot, over; any thread."""
         self.loop.call_soon_threadsafe(self.take, outcome)
 
     def post_compacted(self, revision: Revision) -> None:
@@ -48,10 +48,13 @@ class Delivery:
         self.reports.compacted(revision)
         self.loop.call_soon_threadsafe(self.physical.observe, revision)
 
-    def take(self, outcome: BatchOutcome) -> None:
-        """Tell everyone, on the loop. A batch that cannot be told stops the node."""
+    def take(self, outcome: Outcome) -> None:
+        """Tell everyone, on the loop. What cannot be told stops the node."""
         try:
-            self._tell(outcome)
+            if isinstance(outcome, Restored):
+                self._restore(outcome)
+            else:
+                self._tell(outcome)
         except Exception as error:
             self.on_fatal(error)
 
@@ -65,3 +68,16 @@ class Delivery:
             self.quota.observe(self.alarms.own_nospace)
         self.proposer.settle(outcome.answers)
         self.reader.advance(outcome.applied_index)
+
+    def _restore(self, restored: Restored) -> None:
+        """Everyone goes on from a snapshot. Nobody is answered: what became of a proposal that is
+        part of it is not known here."""
+        self.hub.restored(restored.revision)
+        self.lessor.restore(restored.leases)
+        before, after = set(self.alarms.standing), set(restored.alarms)
+        changes = [AlarmChanged(*alarm, raised=alarm in after) for alarm in before ^ after]
+        for change in self.alarms.observe(changes):
+            self.reports.alarm_changed(change)
+        self.quota.observe(self.alarms.own_nospace)
+        self.physical.observe(restored.compacted)
+        self.reader.advance(restored.applied_index)

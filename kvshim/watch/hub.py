@@ -119,12 +119,13 @@ class Hub:
             for stream in awaiting:
                 stream.request_progress()
 
-    def restored(self) -> None:
-        """The store was replaced by a snapshot: every synced watcher reads on from where it is."""
+    def restored(self, revision: Revision) -> None:
+        """A snapshot of this revision took the store's place: synced watchers read on from where
+        they are. The store may be ahead of it, by batches whose `publish` is still to come."""
         for watcher in list(self._synced):
             self._fall_back(watcher, Revision(self._revision + 1))
             self._steps.append((watcher, None))
-        self._revision = self._store.revision
+        self._revision = revision
         self._recent.reset(self._revision)
         self._take_turn()
 

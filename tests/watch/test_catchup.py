@@ -233,7 +233,7 @@ async def test_a_restored_store_sends_everyone_back_to_history(node: Node) -> No
     node.put(b"a", b"1")
     assert (await client.next()).watch_id == 0
     node.store.commit([(b"a", b"2")], [(b"a", b"3")])  # the snapshot is ahead of what was published
-    node.hub.restored()
+    node.hub.restored(node.store.revision)
     assert node.hub.revision == 4
     assert await revisions(client, 2) == [3, 4]
     node.put(b"a", b"4")

@@ -140,7 +140,7 @@ class Chaos:
 
     def restore(self) -> None:
         self.unpublished.clear()
-        self.node.hub.restored()
+        self.node.hub.restored(self.node.store.revision)
 
     def progress(self) -> None:
         self.rng.choice(self.clients).progress()

@@ -1,0 +1,85 @@
+"""Files of snapshots that came, as generations of the store: checked, kept, opened, thrown away.
+
+A file becomes a generation by one rename, after it was checked and synced, under a number that no
+file has. It is in use once the log names it. One that has been overtaken by what was applied is
+never named: it goes when the next one comes, or at the next start. Any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from kvshim.apply.members import membership_of
+from kvshim.backend.backend import Backend
+from kvshim.backend.copying import check_copy
+from kvshim.backend.datadir import DataDir
+from kvshim.backend.files import remove_database, sync
+from kvshim.backend.options import BackendOptions
+from kvshim.errors import StorageError
+from kvshim.mvcc.store import read_copied
+from raft.interface import Index, LogError, SnapshotMeta
+
+
+class Generations:
+    """The generations in one data directory; the log names `current` now."""
+
+    def __init__(self, data_dir: DataDir, current: int, options: BackendOptions) -> None:
+        self._data_dir = data_dir
+        self._options = options
+        self._lock = threading.Lock()
+        self._named = current
+        self._accepted: dict[int, SnapshotMeta] = {}
+
+    def accept(self, path: Path, snapshot: SnapshotMeta, applied: Index) -> int:
+        """Check a file in the same file system and make it a generation, durably; its number.
+
+        The file is gone from where it was. What is there already is not made again. Raises
+        `LogError` when it does not hold `snapshot`; the file is then left to the caller.
+        """
+        try:
+            with self._lock:
+                return self._accept(path, snapshot, applied)
+        except StorageError as error:
+            raise LogError(f"a snapshot was refused: {error}") from error
+        except OSError as error:
+            raise LogError(f"a snapshot cannot be kept: {error.strerror or error}") from error
+
+    def _accept(self, path: Path, snapshot: SnapshotMeta, applied: Index) -> int:
+        self._remove_overtaken(applied)
+        for generation, known in self._accepted.items():
+            if known == snapshot:
+                remove_database(path)
+                return generation
+        index, term, membership = check_copy(
+            path, self._options, lambda session: read_copied(session, membership_of)
+        )
+        if (index, term) != (snapshot.index, snapshot.term):
+            raise StorageError(
+                f"it holds entry {index} of term {term}, not {snapshot.index} of {snapshot.term}"
+            )
+        if membership != snapshot.membership:
+            raise StorageError("its members are not those that it was sent for")
+        generation = max({self._named, *self._data_dir.generations()}) + 1
+        path.rename(self._data_dir.generation_path(generation))
+        sync(self._data_dir.path)
+        self._accepted[generation] = snapshot
+        return generation
+
+    def _remove_overtaken(self, applied: Index) -> None:
+        """Between the moment in which the log names a snapshot and its use nothing beyond it is
+        applied: so these are not named, and never will be."""
+        for generation, snapshot in list(self._accepted.items()):
+            if snapshot.index <= applied:
+                remove_database(self._data_dir.generation_path(generation))
+                del self._accepted[generation]
+
+    def open(self, generation: int) -> Backend:
+        """Open what the log names now. Raises `StorageError`."""
+        path = self._data_dir.generation_path(generation)
+        if not path.exists():
+            raise StorageError(f"{path}, which the log names, is missing")
+        with self._lock:
+            self._named = generation
+            self._accepted.pop(generation, None)
+        return Backend.open(path, self._options)
