@@ -1,0 +1,95 @@
+"""The network between members is cut, slowed and lossy: always safe, and live if it can be."""
+
+import random
+import time
+
+from tests.cluster.clients import Traffic
+from tests.cluster.conftest import FormCluster
+from tests.cluster.links import Rule
+from tests.cluster.test_kills import settle
+
+
+def test_a_leader_cut_off_is_replaced_and_serves_nothing_stale(
+    form: FormCluster, seed: int
+) -> None:
+    cluster = form(3, proxied=True)
+    with Traffic(cluster.targets(), seed) as traffic:
+        traffic.wait_writes(20, 30)
+        leader = cluster.wait_leader()
+        cluster.isolate(leader)
+        cluster.wait_leader(other_than=leader)
+        traffic.wait_writes(100, 30)
+        cluster.heal()
+        cluster.wait_leader(everyone=True)
+        settle(cluster, traffic)
+
+
+def test_a_minority_cut_off_disturbs_nobody(form: FormCluster, seed: int) -> None:
+    cluster = form(3, proxied=True)
+    with Traffic(cluster.targets(), seed) as traffic:
+        traffic.wait_writes(20, 30)
+        leader = cluster.wait_leader()
+        before = leader.status()
+        cluster.isolate(cluster.followers()[0])
+        traffic.wait_writes(100, 30)
+        time.sleep(2)  # several elections that the lonely member would like to have
+        cluster.heal()
+        cluster.wait_leader(everyone=True)
+        settle(cluster, traffic)
+        after = cluster.wait_leader().status()
+        assert before is not None
+        assert after is not None
+        assert (after.leader, after.raftTerm) == (before.leader, before.raftTerm)
+
+
+def test_a_leader_that_hears_nobody_steps_down(form: FormCluster, seed: int) -> None:
+    cluster = form(3, proxied=True)
+    with Traffic(cluster.targets(), seed) as traffic:
+        traffic.wait_writes(20, 30)
+        leader = cluster.wait_leader()
+        others = [member.name for member in cluster.members if member is not leader]
+        cluster.cut(*[(name, leader.name) for name in others])
+        cluster.wait_leader(other_than=leader)
+        traffic.wait_writes(50, 30)
+        cluster.heal()
+        cluster.wait_leader(everyone=True)
+        settle(cluster, traffic)
+
+
+def test_a_leader_that_nobody_hears_is_replaced(form: FormCluster, seed: int) -> None:
+    cluster = form(3, proxied=True)
+    with Traffic(cluster.targets(), seed) as traffic:
+        traffic.wait_writes(20, 30)
+        leader = cluster.wait_leader()
+        others = [member.name for member in cluster.members if member is not leader]
+        cluster.cut(*[(leader.name, name) for name in others])
+        cluster.wait_leader(other_than=leader)
+        traffic.wait_writes(50, 30)
+        cluster.heal()
+        cluster.wait_leader(everyone=True)
+        settle(cluster, traffic)
+
+
+def test_a_slow_and_lossy_network_is_slow_but_right(form: FormCluster, seed: int) -> None:
+    cluster = form(3, "--heartbeat-interval=300", "--election-timeout=3000", proxied=True)
+    with Traffic(cluster.targets(), seed) as traffic:
+        traffic.wait_writes(20, 30)
+        cluster.degrade(Rule(delay_seconds=0.2, loss=0.2))
+        traffic.wait_writes(40, 60)
+        cluster.heal()
+        settle(cluster, traffic)
+
+
+def test_cuts_come_and_go(form: FormCluster, trouble_seconds: float, seed: int) -> None:
+    cluster, rng = form(3, proxied=True), random.Random(seed)
+    names = [member.name for member in cluster.members]
+    ways = [(a, b) for a in names for b in names if a != b]
+    with Traffic(cluster.targets(), seed) as traffic:
+        end = time.monotonic() + trouble_seconds
+        while time.monotonic() < end:
+            cluster.cut(*rng.sample(ways, rng.randint(1, 4)))
+            time.sleep(rng.uniform(0.2, 2))
+            cluster.heal()
+            if rng.random() < 0.5:
+                traffic.wait_writes(10, 30)
+        settle(cluster, traffic)
