@@ -112,6 +112,7 @@ class Admission:
         pki: Pki,
         cluster: Cluster,
         log: Logger,
+        *,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         open_address: Callable[[], Awaitable[None]] | None = None,
