@@ -110,6 +110,7 @@ class Acceptor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: OrderedDict[object, asyncio.Task[None]] = OrderedDict()
         self._current: dict[tuple[MemberId, Purpose], FrameConnection] = {}
+        self._calling: dict[FrameConnection, MemberId] = {}
         self._open = 0
 
     def start(self, listeners: Sequence[Listener]) -> None:
@@ -125,7 +126,8 @@ class Acceptor:
 
     def drop(self, member: MemberId) -> None:
         """Close what came from a member that is one no more."""
-        for (sender, _), connection in list(self._current.items()):
+        current = [(sender, connection) for (sender, _), connection in self._current.items()]
+        for sender, connection in current + [(m, c) for c, m in self._calling.items()]:
             if sender == member:
                 connection.finish("no member any more")
 
@@ -177,8 +179,12 @@ class Acceptor:
 
     async def _use(self, connection: FrameConnection, hello: Hello, address: str) -> None:
         if hello.purpose is Purpose.CALLS:
-            self._calls.serve(connection, hello, address)
-            await self._ended(connection)
+            self._calling[connection] = hello.member_id
+            try:
+                self._calls.serve(connection, hello, address)
+                await self._ended(connection)
+            finally:
+                del self._calling[connection]
             return
         # A newer connection ends the older one: what is still in that is older than what follows.
         role = (hello.member_id, hello.purpose)

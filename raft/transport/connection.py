@@ -167,6 +167,19 @@ class FrameConnection(asyncio.Protocol):
             self._loop.call_later(1.0, self._transport.abort)
         self._ended(reason)
 
+    async def part(self, reason: str) -> None:
+        """Close it when the other side has, or after a second: for last words amid its data.
+
+        Closing over data that was not read would reset the connection, and they would be lost.
+        """
+        self.on_frames = _ignore
+        self._inbox.clear()
+        self._resume_reading()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self.closed.wait()
+        self.end(reason)
+
     def _ended(self, reason: str) -> None:
         if self.reason:
             return
@@ -201,6 +214,10 @@ class FrameConnection(asyncio.Protocol):
     def _resume_reading(self) -> None:
         if self._transport is not None and not self.reason:
             self._transport.resume_reading()
+
+
+def _ignore(frames: list[Frame]) -> None:
+    """Nothing that still comes matters."""
 
 
 def describe(error: BaseException) -> str:

@@ -134,12 +134,12 @@ class SnapshotInbox:
                 path = await self._complete(connection, part)
             except Damaged as error:
                 _tell(connection, refusal=str(error), retry=True)
-                connection.finish(str(error))
+                await connection.part(str(error))
                 return
             except LogError as error:
                 await self._discard(sender)
                 _tell(connection, refusal=str(error))
-                connection.finish(str(error))
+                await connection.part(str(error))
                 return
             del self._parts[sender]
             self._receiver.snapshot_received(self._message(sender, offer), path)

@@ -149,7 +149,8 @@ class PeerTransport:
         """Ask a member, or whoever is at an address; `timeout` in seconds.
 
         `tls` is used for this call to an address instead of the options' client context. Raises
-        `CallRefused`, `OSError` (`TimeoutError` is one: the call may have had its effect).
+        `CallRefused`, `OSError` (the call may have had its effect; `TimeoutError` is one), and
+        `LogError` for what is no address.
         """
         return await self._caller.call(to, method, payload, timeout, tls)
 

@@ -170,6 +170,10 @@ class Wire:
     def flow(self) -> None:
         self._flowing.set()
 
+    async def idle(self) -> None:
+        """Wait until all connections have ended and all they held has gone over."""
+        await asyncio.wait(self._tasks)
+
     def cut(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
@@ -193,6 +197,7 @@ class Wire:
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            back.close()
         finally:
             for way in ways:
                 way.cancel()

@@ -121,6 +121,29 @@ async def test_a_connection_that_went_silent_is_noticed_and_replaced(tmp_path: P
         await two.inbox.until(lambda: heartbeat(9) in two.inbox.messages)
 
 
+async def test_what_was_still_on_an_older_connection_does_not_come_after_a_newer_one(
+    tmp_path: Path,
+):
+    async with (
+        hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two),
+        Wire(two.port) as wire,
+    ):
+        one.transport.set_peers({TWO: [wire.url]})
+        await one.transport.connected(TWO)
+        wire.hold()
+        one.transport.send([append(1), heartbeat(1)])
+        await asyncio.sleep(0)  # it leaves at the end of this turn
+
+        one.transport.set_peers({TWO: [two.url]})
+        await one.notes.until(lambda: len(one.notes.ends) == 2)
+        await one.transport.connected(TWO)
+        wire.flow()
+        await wire.idle()
+        one.transport.send([append(2), heartbeat(2)])
+        await two.inbox.until(lambda: len(two.inbox.messages) >= 2)
+        assert sorted(map(repr, two.inbox.messages)) == [repr(append(2)), repr(heartbeat(2))]
+
+
 async def test_a_member_that_moves_is_followed_and_one_that_left_is_dropped(tmp_path: Path):
     async with hosts(
         await host(1, tmp_path), await host(2, tmp_path), await host(2, tmp_path / "new")
@@ -138,7 +161,16 @@ async def test_a_member_that_moves_is_followed_and_one_that_left_is_dropped(tmp_
         one.transport.set_peers({})
         one.transport.send([heartbeat(2)])
         assert one.transport.status() == {}
-        assert one.inbox.lost.count(TWO) <= 2
+
+
+async def test_a_member_that_was_removed_is_hung_up_on(tmp_path: Path):
+    async with hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two):
+        one.transport.set_peers({TWO: [two.url]})
+        two.transport.set_peers({ONE: [one.url]})
+        await one.transport.connected(TWO)
+
+        two.transport.set_peers({})
+        await one.notes.until(lambda: len(one.notes.ends) == 2)
 
 
 @pytest.mark.parametrize(

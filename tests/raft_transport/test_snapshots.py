@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -130,6 +131,26 @@ async def test_a_receiver_without_room_says_so_to_the_sender(
         one.transport.set_peers({TWO: [two.url]})
         with pytest.raises(LogError, match="1048576 bytes are needed, 1000 free"):
             await one.transport.send_snapshot(TWO, Term(5), META, source)
+        assert list(two.directory.iterdir()) == []
+
+
+async def test_a_disk_that_becomes_full_is_told_amid_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = a_file(tmp_path / "copy", 12 << 20)
+    real = snapshots_in.Part.append
+
+    def append(part: snapshots_in.Part, data: bytes) -> None:
+        if part.offset >= 4 << 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(part, data)
+
+    monkeypatch.setattr(snapshots_in.Part, "append", append)
+    async with hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two):
+        one.transport.set_peers({TWO: [two.url]})
+        for _ in range(10):
+            with pytest.raises(LogError, match="cannot be stored: no room left"):
+                await one.transport.send_snapshot(TWO, Term(5), META, source)
         assert list(two.directory.iterdir()) == []
 
 
