@@ -197,8 +197,9 @@ class Node:
     async def resign(self) -> None:
         """Hand leadership to the most up-to-date voter, if this member leads and there is one.
 
-        Returns when another leads or after one election timeout: a graceful stop costs writers
-        a hand-over and not an election.
+        Returns when another leads and what was forwarded here meanwhile has been refused, so that
+        it was proposed there, or after one election timeout: a graceful stop costs writers a
+        hand-over and not an election.
         """
         status = self._status
         voters = status.membership.voters
@@ -209,6 +210,7 @@ class Node:
             await self.transfer_leadership(max(others)[1])
         except (ProposalDropped, TimeoutError):
             return
+        await asyncio.sleep(self._options.heartbeat_ticks * self._options.tick_seconds)
 
     def propose(self, command: bytes) -> None:
         """Queue a command. Raises `TooManyProposals`, `NoLeader`."""

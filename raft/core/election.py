@@ -7,13 +7,16 @@ newer                 a vote request, lease not over      ignored (thesis 4.2.3,
                       anything else                       follow nobody in that term
 older                 a leader's word                     answered NewerTerm
                       a vote request or pre-vote          refused with the newer term (5.1)
+                      a forward                           refused if it was surely not taken
                       anything else                       ignored
 """
 
 from __future__ import annotations
 
+from raft.core.forwarding import refuse_late
 from raft.core.messages import (
     AppendRequest,
+    Forward,
     Heartbeat,
     InstallSnapshot,
     Message,
@@ -63,6 +66,8 @@ def _answer_older(r: Replica, m: Message) -> bool:
             r.send(PreVoteResponse(r.id, m.sender, r.term, granted=False))
         case VoteRequest():
             r.send_after_persist(VoteResponse(r.id, m.sender, r.term, granted=False))
+        case Forward():
+            refuse_late(r, m)
         case _:
             pass
     return False

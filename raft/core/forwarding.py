@@ -69,11 +69,25 @@ def forward(r: Replica, proposals: Sequence[Proposal]) -> int:
 
 def on_forward(r: Replica, m: Forward) -> None:
     """Append what a follower forwarded, or say that it was not."""
-    if r.role is not Role.LEADER or not _is_new(r, m):
+    if r.role is not Role.LEADER:
+        refuse_late(r, m)
+        return
+    if not _is_new(r, m):
         return
     try:
         append(r, m.proposals)
     except ProposalDropped:
+        r.send(ForwardRefused(r.id, m.sender, r.term, m.session, m.sequence))
+
+
+def refuse_late(r: Replica, m: Forward) -> None:
+    """A forward to a leader of the past: say that it was not taken, if that is certain.
+
+    It is when this life of the member never led the forward's term, or remembers what it took in
+    it. So a graceful hand-over costs no client its timeout.
+    """
+    kept = m.term == r.forwards_term and r.forwards_kept
+    if m.term > r.forwards_term or (kept and not _was_seen(r, m)):
         r.send(ForwardRefused(r.id, m.sender, r.term, m.session, m.sequence))
 
 
@@ -86,9 +100,13 @@ def on_forward_refused(r: Replica, m: ForwardRefused) -> None:
 def _is_new(r: Replica, m: Forward) -> bool:
     """Never seen, and nothing later seen: remembers it, whatever becomes of it."""
     source = (m.sender, m.session)
-    if m.sequence <= r.forwards_seen.get(source, 0):
+    if _was_seen(r, m):
         return False
     if source not in r.forwards_seen and len(r.forwards_seen) >= r.options.sessions_max:
         return False
     r.forwards_seen[source] = m.sequence
     return True
+
+
+def _was_seen(r: Replica, m: Forward) -> bool:
+    return m.sequence <= r.forwards_seen.get((m.sender, m.session), 0)

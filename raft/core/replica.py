@@ -25,6 +25,7 @@ from raft.core.progress import Inflights, Progress
 from raft.core.ready import SnapshotOrder
 from raft.core.types import (
     NO_INDEX,
+    NO_TERM,
     NOBODY,
     CoreOptions,
     EntryKind,
@@ -119,8 +120,13 @@ class Replica:
     uncommitted_bytes: int = 0
     forward_sequence: int = 0
     forwards_seen: dict[tuple[MemberId, int], int] = field(default_factory=dict)
+    forwards_term: Term = NO_TERM
+    """Of the terms up to this one, at most what was taken as its leader is remembered."""
+    forwards_kept: bool = False
+    """Did this life of the member lead `forwards_term`? Then `forwards_seen` is all it took."""
 
     def __post_init__(self) -> None:
+        self.forwards_term = self.term  # an earlier life may have led up to here
         self.restart_election_timer()
 
     @property
@@ -184,6 +190,7 @@ class Replica:
         self._forget_term(self.id)
         for member in self.membership.members:
             self.progress[member] = self.new_progress()
+        self.forwards_seen, self.forwards_term, self.forwards_kept = {}, self.term, True
         own = self.progress[self.id]
         own.become_replicate()
         own.match, own.recent_active = self.log.stable, True
@@ -222,7 +229,6 @@ class Replica:
         self.stand_after_change = False
         self.flush_due = False
         self.uncommitted_bytes = 0
-        self.forwards_seen = {}
         self.term_start = self.pending_change = NO_INDEX
         self.heartbeat_elapsed = 0
         self.restart_election_timer()
