@@ -137,20 +137,25 @@ async def test_a_receiver_without_room_says_so_to_the_sender(
 async def test_a_disk_that_becomes_full_is_told_amid_the_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    source = a_file(tmp_path / "copy", 12 << 20)
+    source = a_file(tmp_path / "copy", 16 << 20)
     real = snapshots_in.Part.append
+    failed = 0
 
     def append(part: snapshots_in.Part, data: bytes) -> None:
+        nonlocal failed
         if part.offset >= 4 << 20:
+            failed += 1
             raise OSError(errno.ENOSPC, "No space left on device")
         real(part, data)
 
     monkeypatch.setattr(snapshots_in.Part, "append", append)
-    async with hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two):
+    one = await host(1, tmp_path, snapshot_window_bytes=64 << 20)  # it does not stop to listen
+    async with hosts(one, await host(2, tmp_path)) as (_, two):
         one.transport.set_peers({TWO: [two.url]})
-        for _ in range(10):
+        for tries in range(1, 4):
             with pytest.raises(LogError, match="cannot be stored: no room left"):
                 await one.transport.send_snapshot(TWO, Term(5), META, source)
+            assert failed == tries  # the reason was heard the first time
         assert list(two.directory.iterdir()) == []
 
 
