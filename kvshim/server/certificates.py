@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
 
@@ -27,7 +28,7 @@ from raft.transport.options import CallRefused
 from raft.types import LogError
 
 STEP_SECONDS: Final = 60.0
-"""How often it is looked at; also how soon a failure is tried again."""
+"""How often it is looked at, at least; also how soon a failure is tried again."""
 CALL_TIMEOUT_SECONDS: Final = 10.0
 
 _M = TypeVar("_M", bound=Message)
@@ -46,7 +47,7 @@ class Members(Protocol):
 
 
 class CertificateKeeper:
-    """One task: `run`. `step` is what it does each minute."""
+    """One task: `run`. `step` is what it does each minute, and when the members change."""
 
     def __init__(
         self,
@@ -56,20 +57,25 @@ class CertificateKeeper:
         calls: PeerCalls,
         *,
         log: Logger,
+        changed: Callable[[], Awaitable[None]],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """`changed` waits until the members are others than now: this one may vote from then on."""
         self._pki = pki
         self._tls = tls
         self._members = members
         self._calls = calls
         self._log = log
+        self._changed = changed
         self._wall_clock = wall_clock
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             await self.step()
-            await asyncio.sleep(STEP_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STEP_SECONDS):
+                    await self._changed()
 
     async def step(self) -> None:
         """Do what is due; what fails is logged and done by a later step."""

@@ -119,13 +119,26 @@ class Voter:
             wall_clock=lambda: self.shared.now,
             clock=lambda: self.monotonic,
         )
+        self.members_changed = asyncio.Event()
+        self.step_done = asyncio.Event()
         self.keeper = CertificateKeeper(
-            self.pki, self.tls, self, self.transport, log=log, wall_clock=lambda: self.shared.now
+            self.pki,
+            self.tls,
+            self,
+            self.transport,
+            log=log,
+            changed=self._changed,
+            wall_clock=lambda: self.shared.now,
         )
         serve(self.admission, self.transport)
         ((_, self.port),) = self.transport.bind([("127.0.0.1", 0, True)])
         self.address = f"127.0.0.1:{self.port}"
         await self.transport.start()
+
+    async def _changed(self):
+        self.step_done.set()
+        await self.members_changed.wait()
+        self.members_changed.clear()
 
     async def stop(self):
         await self.transport.stop()

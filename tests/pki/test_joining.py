@@ -256,8 +256,18 @@ async def test_even_a_new_token_does_not_make_two_members_of_one_node(first, tmp
 
 async def test_with_the_first_node_gone_another_voter_admits(first, tmp_path):
     joined = await enter(first, tmp_path / "second", await new_token(first))
+    learner = first.shared.members[1]
     async with second_voter(first, tmp_path / "second", joined) as second:
-        await second.keeper.step()
+        voter, first.shared.members[1] = first.shared.members[1], learner
+        keeping = asyncio.create_task(second.keeper.run())
+        await second.step_done.wait()
+        assert not second.pki.ca_key_file.exists()
+
+        first.shared.members[1] = voter
+        second.step_done.clear()
+        second.members_changed.set()
+        await second.step_done.wait()
+        keeping.cancel()
         assert stat.S_IMODE(second.pki.ca_key_file.stat().st_mode) == 0o600
         await first.stop()
         third = await enter(second, tmp_path / "third", await new_token(second), "third")
