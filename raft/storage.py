@@ -79,12 +79,12 @@ class LogStorage:
                 storage = cls(path, options, db)
             # A reader may have made the WAL long; once it starts over, the file shrinks again.
             db.pragma("journal_size_limit", 2 * options.wal_bytes_max)
-            storage._save(storage._state)  # its fsync covers all that is in the WAL
+            storage._sync_inherited()
             return storage
         except apsw.Error as error:
             close_quietly(db)
             raise describe(error, path) from error
-        except LogError:
+        except BaseException:
             close_quietly(db)
             raise
 
@@ -288,6 +288,10 @@ class LogStorage:
     def abandon(self) -> None:
         """Close after an error: nothing more is written."""
         close_quietly(self._db)
+
+    def _sync_inherited(self) -> None:
+        """The fsync of any write covers all that is in the WAL."""
+        self._save(self._state)
 
     def _scan(self) -> Iterator[Entry]:
         """Every entry, its sum and place checked."""

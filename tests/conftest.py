@@ -5,7 +5,10 @@ import os
 import pytest
 
 from kvshim.config import TransportKind
+from tests.sim.summary import pytest_terminal_summary
 from tests.support.datastore import Kind
+
+__all__ = ["pytest_terminal_summary"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

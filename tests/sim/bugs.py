@@ -1,4 +1,4 @@
-"""Bugs that the simulation must find, planted in the production core one at a time.
+"""Bugs that the simulation must find, planted in the core or in its log on disk one at a time.
 
 Each is a mistake that a person could make. `planted` swaps the functions in and back out again; the
 seeds that find it are not chosen: the test tries those of a mood in order, from 0 on.
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from raft.batch import Batch
 from raft.core import Entry, HardState, Proposal, election, forwarding, read_index, replication
 from raft.core import membership as membership_rules
 from raft.core.log import Log
@@ -20,6 +21,8 @@ from raft.core.progress import quorum_index
 from raft.core.replica import Replica
 from raft.core.types import NOBODY, ConfChange
 from raft.interface import Index
+from raft.storage import LogStorage
+from tests.sim.file_disk import FileDisk
 from tests.sim.trouble import Mood
 
 Patch = tuple[Any, str, Any]
@@ -33,11 +36,13 @@ class Bug:
     rule: str
     patches: Callable[[], list[Patch]]
     mood: Mood = Mood.CHURN
+    files: bool = False
+    """Is it in what writes the log? Then the runs are those on files."""
 
 
 @contextmanager
 def planted(bug: Bug) -> Iterator[None]:
-    """The core has this bug inside."""
+    """The code has this bug inside."""
     patches = bug.patches()
     saved = [(target, name, target.__dict__[name]) for target, name, _ in patches]
     try:
@@ -201,6 +206,41 @@ def learners_count() -> list[Patch]:
     return [(module, "advance_commit", advance_commit) for module in modules]
 
 
+def cut_at_the_applied_index() -> list[Patch]:
+    return [(FileDisk, "durable_index", property(lambda disk: disk.store.index))]
+
+
+def hard_state_without_an_fsync() -> list[Patch]:
+    right = LogStorage._write
+
+    def write(
+        log: LogStorage, batch: Batch, cut_through: Index | None, generation: int | None
+    ) -> None:
+        right(log, Batch(batch.snapshot, batch.entries), cut_through, generation)
+        log._db.pragma("synchronous", "NORMAL")
+        right(log, Batch(hard_state=batch.hard_state), None, None)
+        log._db.pragma("synchronous", "FULL")
+
+    return [(LogStorage, "_write", write)]
+
+
+def generation_after_the_snapshot() -> list[Patch]:
+    right = LogStorage._write
+
+    def write(
+        log: LogStorage, batch: Batch, cut_through: Index | None, generation: int | None
+    ) -> None:
+        right(log, batch, cut_through, log.generation if generation else None)
+        if generation is not None:
+            log.set_generation(generation)
+
+    return [(LogStorage, "_write", write)]
+
+
+def show_what_was_not_synced() -> list[Patch]:
+    return [(LogStorage, "_sync_inherited", lambda log: None)]
+
+
 BUGS = (
     Bug("commit old terms by counting", "paper 5.4.2, figure 8", commit_old_terms_by_counting),
     Bug("vote twice in a term", "paper 5.2", vote_twice),
@@ -221,4 +261,19 @@ BUGS = (
     Bug("two membership changes at once", "thesis 4.1", two_changes_at_once, Mood.MOVES),
     Bug("tell all the leader's commit index", "paper 5.3", heartbeat_with_the_leaders_commit),
     Bug("count learners", "thesis 4.2.1", learners_count, Mood.MOVES),
+    Bug("cut the log at the applied index", "paper 7", cut_at_the_applied_index, files=True),
+    Bug(
+        "hard state in a second write, not synced",
+        "paper 5.2, thesis 3.8",
+        hard_state_without_an_fsync,
+        files=True,
+    ),
+    Bug(
+        "the store's generation after the snapshot",
+        "ADR 0007",
+        generation_after_the_snapshot,
+        Mood.MIXED,
+        files=True,
+    ),
+    Bug("show entries that were not synced", "thesis 3.8", show_what_was_not_synced, files=True),
 )

@@ -15,7 +15,7 @@ from raft.core import CoreOptions, Entry, Node, Ready, SnapshotMeta, SnapshotOrd
 from raft.core.messages import InstallSnapshot, Message
 from raft.core.replica import Replica
 from tests.raft_core import render
-from tests.sim.disk import Disk
+from tests.sim.disk import Disk, DiskFull
 from tests.sim.machine import Registers
 from tests.sim.network import Network
 from tests.sim.safety import Safety
@@ -60,6 +60,9 @@ class Member:
     to_apply: deque[Entry] = field(default_factory=deque)
     snapshots: dict[SnapshotMeta, Registers] = field(default_factory=dict)
     reads: list[tuple[int, int]] = field(default_factory=list)
+    last_words: str = ""
+    when_installing: Callable[[], None] | None = None
+    """Happens while the next snapshot is being written."""
     _pumping: bool = False
     _applying: bool = False
 
@@ -80,6 +83,7 @@ class Member:
     def start(self) -> None:
         """Start from what the disk holds."""
         disk = self.disk
+        disk.start()
         self.life += 1
         self.world.say(self.id, "starts at", disk.store.index)
         state = StartState(disk.hard_state, disk.store.membership, disk.store.index)
@@ -93,6 +97,9 @@ class Member:
         self.world.say(self.id, "loses its power" if power else "is killed")
         self.node = None
         self.disk.crash(self.world.random.randrange(3), power=power)
+        self._forget()
+
+    def _forget(self) -> None:
         self.to_apply.clear()
         self.snapshots.clear()
         self.reads.clear()
@@ -167,6 +174,8 @@ class Member:
         if ready.writes or self.disk.writing:
             snapshot = None if ready.snapshot is None else self.snapshots.pop(ready.snapshot)
             self.disk.submit(ready, snapshot)
+            if snapshot is not None and self.when_installing is not None:
+                self.world.after(0, self.when_installing)
             if len(self.disk.writing) == 1:
                 self._write()
         else:
@@ -188,7 +197,15 @@ class Member:
         self._later(self.world.between(*self.speed.write_us), lambda: self._end_write(count))
 
     def _end_write(self, count: int) -> None:
-        written = [self.disk.finish_one() for _ in range(count)]
+        try:
+            written = self.disk.finish(count)
+        except DiskFull as full:
+            # As the node: it stops with one sentence, and nothing of this was promised.
+            self.world.say(self.id, "stops:", full)
+            self.last_words = str(full)
+            self.node = None
+            self._forget()
+            return
         if any(ready.snapshot is not None for ready in written):
             self.to_apply.clear()
         if self.disk.writing:

@@ -1,15 +1,20 @@
-"""A whole run from one seed: a cluster in trouble, then in peace, and what must be true of it."""
+"""A whole run from one seed: a cluster in trouble, then in peace, and what must be true of it.
+
+Every fourth seed runs with the production log on files (`tests.sim.file_disk`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
 from raft.core import CoreOptions, HardState, MemberId, Membership, Role
 from raft.core.messages import Message
 from raft.interface import Index, Term
 from tests.raft_core.memory_log import MemoryLog
 from tests.sim.clients import Clients
-from tests.sim.disk import Disk
+from tests.sim.disk import Disk, MemoryDisk
+from tests.sim.file_disk import FileDisk
 from tests.sim.machine import Registers
 from tests.sim.member import Member, Outcome, Speed
 from tests.sim.network import Network, Weather
@@ -20,6 +25,7 @@ from tests.sim.world import World
 TROUBLE_US = {Mood.MIXED: 8_000_000, Mood.CHURN: 3_000_000, Mood.MOVES: 8_000_000}
 PEACE_US = 6_000_000
 CLIENTS = 5
+FILES_EVERY = 4
 
 
 class Failure(AssertionError):
@@ -36,13 +42,16 @@ class Report:
     leaders: int
     operations: int
     digest: int
+    files: bool
+    full_stops: int
 
 
 class Simulation:
     """See the module."""
 
-    def __init__(self, seed: int, *, traced: bool = False) -> None:
+    def __init__(self, seed: int, *, traced: bool = False, files: bool | None = None) -> None:
         self.seed = seed
+        self.files = seed % FILES_EVERY == FILES_EVERY - 1 if files is None else files
         self.world = World(seed, traced=traced)
         random = self.world.random
         self.members: dict[int, Member] = {}
@@ -50,7 +59,7 @@ class Simulation:
         self.safety = Safety(Index(2))
         self.clients = Clients(self.world, self.members)
         mood = random.choice(list(Mood))
-        self.trouble = Trouble(self.world, self.network, self.members, mood)
+        self.trouble = Trouble(self.world, self.network, self.members, mood, self.files)
         if mood is Mood.CHURN:
             self.clients.pause_us = (500, 20_000)
             self.clients.patience_us = 60_000
@@ -76,6 +85,9 @@ class Simulation:
                 f"seed {self.seed} fails after {self.world.steps} events,"
                 f" at {self.world.now_us / 1e6:.6f} s: {type(error).__name__}: {error}\n{trace}"
             ) from error
+        finally:
+            for member in self.members.values():
+                member.disk.close()
 
     def _run(self) -> Report:
         for _, member in sorted(self.members.items()):
@@ -104,6 +116,8 @@ class Simulation:
             len(self.safety.leaders),
             len(self.clients.history.operations),
             self.world.digest,
+            self.files,
+            sum(member.disk.full_stops for member in self.members.values()),
         )
 
     def _ask_members_only(self) -> None:
@@ -159,11 +173,17 @@ class Simulation:
     def _add(self, number: int, options: CoreOptions, *, newcomer: bool) -> None:
         random = self.world.random
         if newcomer:
-            log, hard = MemoryLog(), HardState()
             store = Registers(Index(0), Term(0), Membership())
         else:
-            log, hard = MemoryLog(1, 1), HardState(Term(1), MemberId(0), Index(1))
             store = Registers(Index(1), Term(1), self.membership)
+        disk: Disk
+        if self.files:
+            disk = FileDisk(number, Random(f"{self.seed} disk {number}"), store)
+        elif newcomer:
+            disk = MemoryDisk(MemoryLog(), HardState(), store)
+        else:
+            hard = HardState(Term(1), MemberId(0), Index(1))
+            disk = MemoryDisk(MemoryLog(1, 1), hard, store)
         slow = random.choice((1, 1, 1, 20))
         speed = Speed((200 * slow, 4_000 * slow), (10, 2_000 * slow), random.uniform(0.8, 1.25))
         clients = self.clients
@@ -172,7 +192,7 @@ class Simulation:
             self.network,
             self.safety,
             options_for(options, number),
-            Disk(log, hard, store, store.copy()),
+            disk,
             speed,
             Outcome(clients.applied, clients.read, clients.lost, clients.refused),
         )

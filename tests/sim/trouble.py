@@ -31,6 +31,8 @@ class Trouble:
     network: Network
     members: dict[int, Member]
     mood: Mood
+    files: bool
+    """Disks may get full or slow too."""
     churn_us: float = 60_000
     stopped: bool = False
 
@@ -44,6 +46,7 @@ class Trouble:
         self.network.cut.clear()
         self.network.weather.loss = self.network.weather.repeat = self.network.weather.slow = 0.0
         for member in self.members.values():
+            member.disk.make_room()
             member.paused_until_us = 0
             member.speed = Speed(clock=member.speed.clock)
             self._restart(member)
@@ -94,6 +97,9 @@ class Trouble:
                 troubles = [self._blackout] * 3 + [self._overthrow, self._cut_some, self._cut_logs]
             case Mood.MOVES:
                 troubles = [self._changes] * 4 + [self._split] * 2 + [*mixed[-7:], self._crash]
+        if self.files:
+            troubles += [self._fill_disk, self._slow_disk]
+            troubles += [self._crash_installer] * (1 if self.mood is Mood.CHURN else 5)
         self.world.random.choice(troubles)()
         self._later()
 
@@ -244,6 +250,55 @@ class Trouble:
                 self.world.say(member.id, "refuses:", error)
 
         member.run(ask)
+
+    def _fill_disk(self) -> None:
+        """A member soon stops; later there is room, and somebody starts it again."""
+        member = self._any()
+        if member is None:
+            return
+        self.world.say(member.id, "has a full disk")
+        member.disk.fill()
+
+        def mend() -> None:
+            member.disk.make_room()
+            self._restart(member)
+
+        self.world.after(self.world.between(50_000, 1_500_000), mend)
+
+    def _crash_installer(self) -> None:
+        """A member is left behind until it needs a snapshot, and falls while it writes that."""
+        one = self._any()
+        if one is None:
+            return
+        links = self._links([one.id], [other for other in self.members if other != one.id])
+        self.network.cut |= links
+
+        def fall() -> None:
+            one.when_installing = None
+            if one.up and not self.stopped:
+                self._stop(one)
+
+        def mend() -> None:
+            self.network.cut -= links
+            self._checkpoint()
+
+        one.when_installing = fall
+        span_us = self.world.between(200_000, 1_000_000)
+        self.world.after(span_us / 2, self._checkpoint)
+        self.world.after(span_us, mend)
+
+    def _slow_disk(self) -> None:
+        member = self._any()
+        if member is None:
+            return
+        self.world.say(member.id, "has a slow disk")
+        speed = member.speed
+        usual, speed.write_us = speed.write_us, (100_000, 1_500_000)
+
+        def mend() -> None:
+            speed.write_us = usual
+
+        self.world.after(self.world.between(500_000, 2_000_000), mend)
 
     def _checkpoint(self) -> None:
         for member in self._up():
