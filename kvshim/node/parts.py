@@ -76,6 +76,7 @@ class Parts:
     leadership: Leadership
     lease_calls: LeaseCalls
     peers: Peers
+    primacy: LeasePrimacy
 
     def methods(self) -> list[Method]:
         """Everything that clients can call, for a transport."""
@@ -90,12 +91,7 @@ class Parts:
                 txn_ops_max=config.max_txn_ops,
             ),
             RangeStreamService(work.reader, headers, config.max_request_bytes),
-            WatchService(
-                work.hub,
-                headers.encode,
-                config.max_request_bytes + GRPC_OVERHEAD_BYTES,
-                lambda: self.log.status().leader_id != 0,
-            ),
+            self._watches(),
             LeaseService(
                 calls=self.lease_calls,
                 changes=changes,
@@ -121,6 +117,16 @@ class Parts:
         methods += ReflectionService(service_names(methods)).methods()
         slow_seconds = config.warning_unary_request_duration_s
         return guard(methods, self.log, self.logger, slow_seconds, work.members.is_learner)
+
+    def _watches(self) -> WatchService:
+        service = WatchService(
+            self.delivery.hub,
+            self.headers.encode,
+            self.config.max_request_bytes + GRPC_OVERHEAD_BYTES,
+            lambda: self.log.status().leader_id != 0,
+        )
+        self.leadership.on_leaderless(service.leader_lost)
+        return service
 
 
 async def build(
@@ -166,7 +172,7 @@ async def build(
     proposer = Proposer(
         log, member_id, config.max_request_bytes, timeout_seconds, leadership=leadership
     )
-    own = OwnProposals(proposer, member_id, reports.compaction_failed)
+    own = OwnProposals(proposer, member_id, lambda: leadership.leads, reports.compaction_failed)
     with store.read() as view:
         alarms = Alarms(view.alarms(), member_id)
         leases = list(view.leases())
@@ -204,7 +210,7 @@ async def build(
     checkpointer.on_wal_pinned = reports.wal_pinned
     checkpointer.on_wal_released = reports.wal_released
     peers = Peers(config, data_dir.path, log=log, cluster_id=cluster_id, book=book, logger=logger)
-    LeasePrimacy(lessor, delivery.reader, leadership)
+    primacy = LeasePrimacy(lessor, delivery.reader, leadership)
     lessor.restore(leases)
     lease_calls = LeaseCalls(lessor, delivery.reader, leadership, peers.ask_leader, timeout_seconds)
     peers.serve(machine, lease_calls)
@@ -225,6 +231,7 @@ async def build(
         leadership=leadership,
         lease_calls=lease_calls,
         peers=peers,
+        primacy=primacy,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvshim.errors import Compacted, RequestError
+from kvshim.errors import Compacted, NotLeader, RequestError
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.server.proposer import Proposer
@@ -18,6 +18,7 @@ class OwnProposals:
 
     proposer: Proposer
     member_id: int
+    leads: Callable[[], bool]
     on_compaction_failed: Callable[[Revision, str], None]
 
     async def change_nospace(self, raised: bool) -> None:  # noqa: FBT001
@@ -40,6 +41,8 @@ class OwnProposals:
 
     async def compact(self, revision: Revision) -> None:
         """Compact as `--auto-compaction-retention` asks."""
+        if not self.leads():
+            raise NotLeader  # the leader compacts, once for all
         request = rpc_pb2.CompactionRequest(revision=revision)
         try:
             await self.proposer.propose(Command(compaction=request), rpc_pb2.CompactionResponse)

@@ -150,6 +150,7 @@ class _Run:
         self._logger.info(Event.STOPPING)
         notify(STOPPING)
         await parts.log.resign()
+        parts.primacy.stop()
         failed = self._failure is not None
         parts.delivery.hub.close()
         await edge.stop(0.0 if failed else DRAIN_SECONDS)
