@@ -1,8 +1,8 @@
 """Files of snapshots that came, as generations of the store: checked, kept, opened, thrown away.
 
 A file becomes a generation by one rename, after it was checked and synced, under a number that no
-file has. It is in use once the log names it. One that has been overtaken by what was applied is
-never named: it goes when the next one comes, or at the next start. Any thread.
+file has or had. It is in use once the log names it. One that was overtaken by what has been applied
+is never named: it goes when the next one comes, or at the next start. Any thread.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from raft.interface import Index, LogError, SnapshotMeta
 
 
 class Generations:
-    """The generations in one data directory; the log names `current` now."""
+    """The generations in one data directory; the log names `current` at the start."""
 
     def __init__(self, data_dir: DataDir, current: int, options: BackendOptions) -> None:
         self._data_dir = data_dir
         self._options = options
         self._lock = threading.Lock()
-        self._named = current
+        self._newest = current
         self._accepted: dict[int, SnapshotMeta] = {}
 
     def accept(self, path: Path, snapshot: SnapshotMeta, applied: Index) -> int:
@@ -60,9 +60,10 @@ class Generations:
             )
         if membership != snapshot.membership:
             raise StorageError("its members are not those that it was sent for")
-        generation = max({self._named, *self._data_dir.generations()}) + 1
+        generation = max({self._newest, *self._data_dir.generations()}) + 1
         path.rename(self._data_dir.generation_path(generation))
         sync(self._data_dir.path)
+        self._newest = generation
         self._accepted[generation] = snapshot
         return generation
 
@@ -80,6 +81,5 @@ class Generations:
         if not path.exists():
             raise StorageError(f"{path}, which the log names, is missing")
         with self._lock:
-            self._named = generation
             self._accepted.pop(generation, None)
         return Backend.open(path, self._options)
