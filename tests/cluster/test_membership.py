@@ -1,0 +1,134 @@
+"""Members come and go the etcd way while clients write: added as learner, promoted, removed."""
+
+import json
+import subprocess
+import time
+from typing import Any
+
+import grpc
+import pytest
+
+from kvshim.pb.etcd import rpc_pb2 as pb
+from tests.cluster.clients import Traffic, client
+from tests.cluster.cluster import Cluster, wait_for
+from tests.cluster.conftest import FormCluster
+from tests.cluster.member import Member
+from tests.cluster.test_kills import settle
+from tests.support.datastore import REPOSITORY
+from tests.support.grpc_client import EtcdClient
+
+ETCDCTL = REPOSITORY / "build" / "etcdctl"
+PROMOTE_SECONDS_MAX = 30.0
+
+
+def add_learner(etcd: EtcdClient, member: Member) -> int:
+    request = pb.MemberAddRequest(peerURLs=[member.peer_url], isLearner=True)
+    answer = etcd.call("etcdserverpb.Cluster/MemberAdd", request, pb.MemberAddResponse)
+    assert answer.member.isLearner
+    return int(answer.member.ID)
+
+
+def promote(etcd: EtcdClient, member_id: int) -> None:
+    """Promote as soon as the cluster finds the learner ready."""
+
+    def once() -> bool | None:
+        request = pb.MemberPromoteRequest(ID=member_id)
+        try:
+            etcd.call("etcdserverpb.Cluster/MemberPromote", request, pb.MemberPromoteResponse)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+            time.sleep(0.1)
+            return None
+        return True
+
+    wait_for(once, PROMOTE_SECONDS_MAX, lambda: "the learner never got ready")
+
+
+def remove(etcd: EtcdClient, member_id: int) -> None:
+    request = pb.MemberRemoveRequest(ID=member_id)
+    etcd.call("etcdserverpb.Cluster/MemberRemove", request, pb.MemberRemoveResponse)
+
+
+def join(cluster: Cluster, target: str) -> tuple[Member, int]:
+    """A fourth member, from nothing to voter."""
+    joiner = cluster.add_member()
+    with client(target) as etcd:
+        member_id = add_learner(etcd, joiner)
+        joiner.start(cluster.initial_cluster(), "existing")
+        wait_for(joiner.status, PROMOTE_SECONDS_MAX, cluster.tails)
+        promote(etcd, member_id)
+    return joiner, member_id
+
+
+def test_a_member_joins_under_load_and_replaces_the_leader(form: FormCluster, seed: int) -> None:
+    cluster = form(3)
+    with Traffic(cluster.targets(), seed) as traffic:
+        traffic.wait_writes(200, 30)
+        leader = cluster.wait_leader()
+        target = next(member.target for member in cluster.members if member is not leader)
+        joiner, _ = join(cluster, target)
+        with client(joiner.target) as etcd:
+            voters = [m for m in etcd.members().members if not m.isLearner]
+            assert len(voters) == 4
+            status = leader.status()
+            assert status is not None
+            remove(etcd, status.header.member_id)
+        cluster.wait_leader(other_than=leader)
+        traffic.wait_writes(50, 30)
+        leader.kill()
+        cluster.members.remove(leader)
+        settle(cluster, traffic)
+
+
+def test_a_member_far_behind_gets_the_store_again(form: FormCluster, seed: int) -> None:
+    cluster = form(3, "--snapshot-catchup-entries=100", "--snapshot-count=200")
+    with Traffic(cluster.targets(), seed, pause_seconds=0.001) as traffic:
+        traffic.wait_writes(50, 30)
+        victim = cluster.followers()[0]
+        victim.kill()
+        traffic.wait_writes(1500, 60)
+        cluster.restart(victim)
+        settle(cluster, traffic)
+
+
+@pytest.mark.skipif(not ETCDCTL.exists(), reason="etcdctl is not built")
+def test_etcdctl_shows_the_cluster(form: FormCluster) -> None:
+    cluster = form(3)
+    command = [str(ETCDCTL), f"--endpoints={cluster.members[1].client_url}", "-w", "json"]
+    listed = subprocess.run(
+        [*command, "member", "list"], capture_output=True, check=True, timeout=30
+    )
+    assert {m["name"] for m in json.loads(listed.stdout)["members"]} == {"a", "b", "c"}
+
+    def all_published() -> list[dict[str, Any]] | None:
+        done = subprocess.run(
+            [*command, "endpoint", "status", "--cluster"],
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
+        found = json.loads(done.stdout) if done.returncode == 0 else []
+        return found if len(found) == 3 else None
+
+    shown = wait_for(all_published, 20, cluster.tails)
+    leaders = {one["Status"]["leader"] for one in shown}
+    assert len(leaders) == 1
+    moved_to = next(
+        one["Status"]["header"]["member_id"]
+        for one in shown
+        if one["Status"]["header"]["member_id"] not in leaders
+    )
+    leader_url = cluster.wait_leader().client_url
+    moved = subprocess.run(
+        [str(ETCDCTL), f"--endpoints={leader_url}", "move-leader", f"{moved_to:x}"],
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    assert moved.returncode == 0, moved.stderr
+    wait_for(
+        lambda: ((s := cluster.wait_leader().status()) and s.leader == moved_to) or None,
+        10,
+        cluster.tails,
+    )
