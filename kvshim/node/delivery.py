@@ -74,6 +74,7 @@ class Delivery:
         part of it is not known here."""
         self.hub.restored(restored.revision)
         self.lessor.restore(restored.leases)
+        self.members.replace(restored.members)
         before, after = set(self.alarms.standing), set(restored.alarms)
         changes = [AlarmChanged(*alarm, raised=alarm in after) for alarm in before ^ after]
         for change in self.alarms.observe(changes):
