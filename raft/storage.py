@@ -315,6 +315,8 @@ class LogStorage:
     @property
     def _known(self) -> LogState:
         """The state row with the commit index that may be ahead of it."""
+        if self._commit == self._state.commit_index:
+            return self._state
         return replace(self._state, commit_index=self._commit)
 
     def _belongs_to(self, cluster_id: int, member_id: int) -> bool:
@@ -419,6 +421,8 @@ class LogStorage:
 
     def _note_cut(self, index: Index) -> None:
         cut = index - self._state.cut_index
+        if not cut:
+            return
         for _ in range(cut):
             self._bytes -= self._sizes.popleft()
         self._wal_bytes += 32 * cut
