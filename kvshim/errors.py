@@ -190,7 +190,7 @@ class BadTransferee(RequestError):
 
 
 class TransferTimedOut(RequestError):
-    code, text = Code.UNAVAILABLE, "etcdserver: request timed out, leader transfer took too long"
+    code, text = Code.UNKNOWN, "etcdserver: request timed out, leader transfer took too long"
 
 
 class MemberRefused(RequestError):

@@ -15,6 +15,9 @@ from kvshim.pb.etcd import rpc_pb2
 from kvshim.rpc import Bidi, BidiCall, Call, Method, Reply, ServerStream, Unary
 from raft.interface import ReplicatedLog
 
+LEARNERS_STREAM = ("/grpc.", "/etcdserverpb.Maintenance/Snapshot")
+"""What a member without a vote streams, by how the method begins: as in etcd, no keys."""
+
 
 def requires_leader(call: Call) -> bool:
     """True when the client would rather fail than wait without a leader (`WithRequireLeader`)."""
@@ -48,6 +51,10 @@ def guard(
         if requires_leader(call) and log.status().leader_id == 0:
             raise NoLeader
 
+    def refuse_learner_stream(method: Method) -> None:
+        if is_learner() and not method.path.startswith(LEARNERS_STREAM):
+            raise NotSupportedForLearner
+
     def guarded(method: Method) -> Method:
         match method:
             case Unary():
@@ -61,6 +68,7 @@ def guard(
         handler = method.handler
 
         async def serve(request: Message, call: Call) -> AsyncIterator[Message | bytes]:
+            refuse_learner_stream(method)
             check(call)
             async for reply in handler(request, call):
                 yield reply
@@ -71,6 +79,7 @@ def guard(
         handler = method.handler
 
         async def serve(call: BidiCall) -> None:
+            refuse_learner_stream(method)
             check(call)
             await handler(call)
 

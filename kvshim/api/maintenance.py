@@ -106,7 +106,7 @@ class MaintenanceService:
         )
 
     async def move_leader(self, request: rpc_pb2.MoveLeaderRequest, _call: Call) -> Reply:
-        """Hand leadership over to a voter; only the leader can."""
+        """Hand leadership over to a voter; only the leader can. etcd answers without a header."""
         status = self._log.status()
         if not status.leads:
             raise NotLeader
@@ -118,7 +118,7 @@ class MaintenanceService:
             raise TransferTimedOut from None
         except ProposalDropped:
             raise NotLeader from None
-        return rpc_pb2.MoveLeaderResponse(header=self._headers.make())
+        return rpc_pb2.MoveLeaderResponse()
 
 
 def _alarm_type(number: int) -> rpc_pb2.AlarmType:

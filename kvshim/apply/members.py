@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from kvshim.apply.outcome import Applied, MembersChanged
-from kvshim.errors import MemberNotFound, MemberRefused
+from kvshim.errors import (
+    MemberExists,
+    MemberNotFound,
+    MemberNotLearner,
+    MemberRefused,
+    PeerURLExists,
+    RequestError,
+)
 from kvshim.pb.kvshim.member_pb2 import (
     Member,
     MemberAttributesRequest,
@@ -66,7 +73,7 @@ def apply_change(batch: WritesMeta, change: ConfChange) -> tuple[int, Applied]:
             raise ConfChangeRefused(f"member {change.member:x} was removed and cannot come back")
         _membership(book.members).after(change)
     except ConfChangeRefused as refusal:
-        return asked.id, Applied(MemberRefused(str(refusal)))
+        return asked.id, Applied(_named(book, change, refusal))
     members = {member.id: member for member in book.members}
     removed = list(book.removed)
     match change.kind:
@@ -102,10 +109,29 @@ def apply_update(batch: WritesMeta, request: MemberUpdateRequest) -> Applied:
     """A member's peer addresses."""
     book = _load(batch)
     member = _find(book, request.id)
+    taken = {url for other in book.members if other.id != request.id for url in other.peer_urls}
+    if taken.intersection(request.peer_urls):
+        raise PeerURLExists
     del member.peer_urls[:]
     member.peer_urls.extend(request.peer_urls)
     batch.meta_put(META_NAME, book.SerializeToString())
     return _changed(book.members)
+
+
+def _named(book: Members, change: ConfChange, refusal: ConfChangeRefused) -> RequestError:
+    """etcd's error for a change that came too late for what it asks."""
+    known = any(member.id == change.member for member in book.members)
+    match change.kind:
+        case _ if change.member in book.removed:
+            return MemberNotFound()
+        case ChangeKind.ADD_LEARNER | ChangeKind.ADD_VOTER if known:
+            return MemberExists()
+        case ChangeKind.PROMOTE if known:
+            return MemberNotLearner()
+        case ChangeKind.PROMOTE | ChangeKind.DEMOTE | ChangeKind.REMOVE if not known:
+            return MemberNotFound()
+        case _:
+            return MemberRefused(str(refusal))
 
 
 def _changed(members: Iterable[Member]) -> Applied:
