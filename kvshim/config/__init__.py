@@ -18,6 +18,7 @@ from kvshim.config.model import (
     LogLevel,
     LogRotation,
     MetricsLevel,
+    PeerTls,
     TlsVersion,
     TransportKind,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "Notice",
     "NoticeKind",
     "Outcome",
+    "PeerTls",
     "Scheme",
     "TlsVersion",
     "TransportKind",

@@ -19,6 +19,7 @@ from kvshim.config.model import (
     CompactionMode,
     Config,
     MetricsLevel,
+    PeerTls,
     TlsVersion,
     TransportKind,
 )
@@ -75,6 +76,7 @@ def build(settings: Settings, notices: list[Notice]) -> Config:
         socket_reuse_port=settings.flag("socket-reuse-port"),
         socket_reuse_address=settings.flag("socket-reuse-address"),
         client_tls=_client_tls(settings),
+        peer_tls=_peer_tls(settings),
         cors=settings.unique_strings("cors") or ("*",),
         host_whitelist=tuple(filter(None, settings.unique_strings("host-whitelist"))) or ("*",),
         metrics=_metrics_level(settings, notices),
@@ -184,6 +186,27 @@ def _client_tls(settings: Settings) -> ClientTls:
         self_signed_validity_years=_validity_years(settings),
         cipher_suites=settings.strings("cipher-suites"),
         min_version=least or TlsVersion.TLS12,
+        max_version=_tls_version(settings, "tls-max-version"),
+    )
+
+
+def _peer_tls(settings: Settings) -> PeerTls:
+    cert = _path(settings, "peer-cert-file")
+    key = _path(settings, "peer-key-file")
+    return PeerTls(
+        cert_file=cert,
+        key_file=key,
+        client_cert_file=_path(settings, "peer-client-cert-file"),
+        client_key_file=_path(settings, "peer-client-key-file"),
+        trusted_ca_file=_path(settings, "peer-trusted-ca-file"),
+        client_cert_auth=settings.flag("peer-client-cert-auth"),
+        crl_file=_path(settings, "peer-crl-file"),
+        allowed_hostnames=settings.strings("peer-cert-allowed-hostname"),
+        allowed_cns=settings.strings("peer-cert-allowed-cn"),
+        auto_tls=settings.flag("peer-auto-tls") and cert is None and key is None,
+        self_signed_validity_years=_validity_years(settings),
+        cipher_suites=settings.strings("cipher-suites"),
+        min_version=_tls_version(settings, "tls-min-version") or TlsVersion.TLS12,
         max_version=_tls_version(settings, "tls-max-version"),
     )
 

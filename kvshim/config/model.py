@@ -95,6 +95,32 @@ class ClientTls:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerTls:
+    """TLS between members. Applies to https addresses alone."""
+
+    cert_file: Path | None
+    key_file: Path | None
+    client_cert_file: Path | None
+    client_key_file: Path | None
+    """Shown where this member dials; None is the pair that it serves with."""
+    trusted_ca_file: Path | None
+    client_cert_auth: bool
+    crl_file: Path | None
+    allowed_hostnames: tuple[str, ...]
+    allowed_cns: tuple[str, ...]
+    auto_tls: bool
+    """Make a certificate under the data directory; only ever true without `cert_file`."""
+    self_signed_validity_years: int
+    cipher_suites: tuple[str, ...]
+    min_version: TlsVersion
+    max_version: TlsVersion | None
+
+    @property
+    def available(self) -> bool:
+        return self.cert_file is not None or self.auto_tls
+
+
+@dataclass(frozen=True, slots=True)
 class LogRotation:
     """When a log file is rotated. Zero means no limit for age and backups."""
 
@@ -161,6 +187,7 @@ class Config:
     socket_reuse_port: bool
     socket_reuse_address: bool
     client_tls: ClientTls
+    peer_tls: PeerTls
     cors: tuple[str, ...]
     host_whitelist: tuple[str, ...]
     """For both: `*` among them allows all."""

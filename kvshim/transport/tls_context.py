@@ -13,7 +13,7 @@ from kvshim.config import TlsVersion
 from kvshim.errors import StartupError
 from kvshim.transport.tls import CurrentKeyPair, TlsOptions, Warn, openssl_ciphers
 
-_VERSIONS = {
+VERSIONS = {
     TlsVersion.TLS12: ssl.TLSVersion.TLSv1_2,
     TlsVersion.TLS13: ssl.TLSVersion.TLSv1_3,
 }
@@ -43,11 +43,12 @@ def server_context(options: TlsOptions, alpn: Sequence[str], warn: Warn) -> ssl.
 
 def _fixed_context(options: TlsOptions, alpn: Sequence[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _VERSIONS[options.min_version]
+    context.minimum_version = VERSIONS[options.min_version]
     if options.max_version is not None:
-        context.maximum_version = _VERSIONS[options.max_version]
+        context.maximum_version = VERSIONS[options.max_version]
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.set_alpn_protocols(list(alpn))
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
     ciphers = openssl_ciphers(options.cipher_suites)
     try:
         if ciphers:
