@@ -20,6 +20,7 @@ from kvshim.errors import (
     MemberNotLearner,
     NotEnoughStarted,
     PeerURLExists,
+    RequestTimedOut,
     TooManyLearners,
 )
 from kvshim.pb.kvshim.command_pb2 import Command
@@ -36,6 +37,13 @@ from raft.types import ChangeKind, ConfChange, ConfChangeRefused, MemberId
 
 LEARNERS_MAX_DEFAULT: Final = 1
 """etcd's `--max-learners`."""
+
+CHANGE_SECONDS_MAX: Final = 5.0
+"""How long a change waits for another one that is under way."""
+
+PROMOTE_SECONDS_MAX: Final = 0.5
+
+RETRY_SECONDS: Final = 0.05
 
 
 class MemberBook:
@@ -93,9 +101,6 @@ class MemberBook:
         self, peer_urls: Sequence[str], *, learner: bool, managed: bool = False, name: str = ""
     ) -> tuple[Member, Sequence[Member]]:
         """Add a member that will come; returns it and all members."""
-        taken = {url for member in self._members for url in member.peer_urls}
-        if taken & set(peer_urls):
-            raise PeerURLExists
         member = Member(
             id=_new_id(peer_urls),
             name=name,
@@ -103,30 +108,16 @@ class MemberBook:
             learner=learner,
             managed=managed,
         )
-        if any(other.id == member.id for other in self._members):
-            raise MemberExists
-        if learner and not managed:
-            learners = sum(other.learner and not other.managed for other in self._members)
-            if learners >= self._learners_max:
-                raise TooManyLearners
-        if not learner and self._strict:
-            self._refuse_unstarted(joining=1)
         kind = ChangeKind.ADD_LEARNER if learner else ChangeKind.ADD_VOTER
-        members = await self._change(kind, member.id, member)
-        return member, members
+        return member, await self._change(kind, member, self._check_add)
 
     async def remove(self, member_id: int) -> Sequence[Member]:
         """Remove a member, for good: its id is never used again."""
-        member = self._find(member_id)
-        if self._strict and not member.learner and member.name:
-            self._refuse_unstarted(leaving=1)
-        return await self._change(ChangeKind.REMOVE, member_id, Member(id=member_id))
+        return await self._change(ChangeKind.REMOVE, Member(id=member_id), self._check_remove)
 
     async def promote(self, member_id: int) -> Sequence[Member]:
         """Give a learner a vote."""
-        if not self._find(member_id).learner:
-            raise MemberNotLearner
-        return await self._change(ChangeKind.PROMOTE, member_id, Member(id=member_id))
+        return await self._change(ChangeKind.PROMOTE, Member(id=member_id), self._check_promote)
 
     async def update(self, member_id: int, peer_urls: Sequence[str]) -> Sequence[Member]:
         """A member has moved."""
@@ -153,34 +144,79 @@ class MemberBook:
                 return member
         raise MemberNotFound
 
-    def _refuse_unstarted(self, joining: int = 0, leaving: int = 0) -> None:
-        """etcd's strict reconfiguration check: enough voters must have started for the quorum.
+    def _voters(self) -> list[Member]:
+        return [member for member in self._members if not member.learner]
 
-        A cluster of one may always grow.
+    def _check_add(self, member: Member) -> None:
+        taken = {url for other in self._members for url in other.peer_urls}
+        if taken.intersection(member.peer_urls):
+            raise PeerURLExists
+        if any(other.id == member.id for other in self._members):
+            raise MemberExists
+        if member.learner and not member.managed:
+            learners = sum(other.learner and not other.managed for other in self._members)
+            if learners >= self._learners_max:
+                raise TooManyLearners
+        if not member.learner and self._strict:
+            voters = self._voters()
+            if len(voters) > 1 or _started(voters) < 1:  # A cluster of one may always grow.
+                _refuse_too_few(_started(voters), len(voters) + 1)
+
+    def _check_remove(self, asked: Member) -> None:
+        member = self._find(asked.id)
+        if self._strict and not member.learner:
+            others = [other for other in self._voters() if other.id != asked.id]
+            _refuse_too_few(_started(others), len(others))
+
+    def _check_promote(self, asked: Member) -> None:
+        if not self._find(asked.id).learner:
+            raise MemberNotLearner
+        if self._strict:  # It counts as started: the leader has heard that it caught up.
+            _refuse_too_few(_started(self._voters()) + 1, len(self._voters()) + 1)
+
+    async def _change(
+        self, kind: ChangeKind, member: Member, check: Callable[[Member], None]
+    ) -> Sequence[Member]:
+        """Change one member, after any change that is still under way.
+
+        What the log refuses was never proposed, so it is safe to check and offer it again. A
+        learner that lags is refused in the same way, hence the shorter patience with those.
         """
-        voters = [member for member in self._members if not member.learner]
-        started = sum(bool(member.name) for member in voters)
-        if joining and len(voters) == 1 and started == 1:
-            return
-        after = len(voters) + joining - leaving
-        if started - leaving < after // 2 + 1:
-            raise NotEnoughStarted
 
-    async def _change(self, kind: ChangeKind, member_id: int, member: Member) -> Sequence[Member]:
         def change(command_id: int) -> ConfChange:
             context = MemberChange(id=command_id, member=member).SerializeToString()
-            return ConfChange(kind, MemberId(member_id), context)
+            return ConfChange(kind, MemberId(member.id), context)
 
-        try:
-            response = await self._proposer.propose_change(change, MembersResponse)
-        except ConfChangeRefused:
-            if kind is ChangeKind.PROMOTE:
-                raise LearnerNotReady from None
-            raise NotEnoughStarted from None
-        return response.members
+        promotes = kind is ChangeKind.PROMOTE
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (PROMOTE_SECONDS_MAX if promotes else CHANGE_SECONDS_MAX)
+        while True:
+            check(member)
+            try:
+                response = await self._proposer.propose_change(change, MembersResponse)
+            except ConfChangeRefused:
+                if loop.time() >= until:
+                    raise (LearnerNotReady if promotes else RequestTimedOut) from None
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return response.members
+
+
+def _started(members: Iterable[Member]) -> int:
+    """How many have ever run: a member tells its name when it starts."""
+    return sum(bool(member.name) for member in members)
+
+
+def _refuse_too_few(started: int, voters: int) -> None:
+    if started < voters // 2 + 1:
+        raise NotEnoughStarted
 
 
 def _new_id(peer_urls: Sequence[str]) -> int:
-    """Differs even for the same addresses: the time is part of it, as in etcd."""
-    text = "".join(sorted(peer_urls)) + str(int(time.time()))
+    """Differs even for the same addresses: the time is part of it, as in etcd.
+
+    etcd counts whole seconds. A member that is removed and added again within one would then get
+    the id it had, which must never come back.
+    """
+    text = "".join(sorted(peer_urls)) + str(time.time_ns())
     return int.from_bytes(hashlib.sha1(text.encode(), usedforsecurity=False).digest()[:8], "big")
