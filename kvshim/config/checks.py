@@ -27,6 +27,7 @@ def check(config: Config, settings: Settings) -> list[Notice]:
     _check_gates_and_hashes(config, settings)
     _check_tls_versions(config)
     notices = _check_certificates(config, settings)
+    _check_peer_certificates(config)
     _check_sharing(config)
     _check_initial_cluster(config, settings)
     _check_sizes(config)
@@ -145,6 +146,20 @@ def _check_client_certificates(config: Config) -> None:
         raise ConfigError(
             "--client-crl-file and --client-cert-allowed-hostname check client certificates, which"
             " nothing demands: add --client-cert-auth and --trusted-ca-file"
+        )
+
+
+def _check_peer_certificates(config: Config) -> None:
+    tls = config.peer_tls
+    for kind, cert, key in (
+        ("peer", tls.cert_file, tls.key_file),
+        ("peer-client", tls.client_cert_file, tls.client_key_file),
+    ):
+        if (cert is None) != (key is None):
+            raise ConfigError(f"--{kind}-cert-file and --{kind}-key-file must be given together")
+    if tls.allowed_cns and tls.allowed_hostnames:
+        raise ConfigError(
+            "--peer-cert-allowed-cn and --peer-cert-allowed-hostname exclude each other"
         )
 
 

@@ -13,6 +13,7 @@ _S, _L, _T, _F, _U = (
     Section.SECURITY, Section.LOGGING, Section.TRACING, Section.FEATURES, Section.UNSAFE
 )  # fmt: skip
 
+_PEERS_PLAIN = "TLS between members is not switched on by flags yet"
 _ONE_MEMBER = "a cluster has one member for now, so there are no peers"
 _NO_AUTH = "authentication is not available yet"
 _NO_TRACING = "traces are not exported yet"
@@ -53,46 +54,47 @@ SECURITY: tuple[Flag, ...] = (
         _S, "auto-tls", Kind.BOOL, "false", _O,
         "Serve clients with a certificate made at the first start.",
     ),
-    Flag(_S, "peer-cert-file", Kind.STRING, "", _A, "Certificate shown to peers.", _ONE_MEMBER),
-    Flag(_S, "peer-key-file", Kind.STRING, "", _A, "Key of --peer-cert-file.", _ONE_MEMBER),
+    Flag(_S, "peer-cert-file", Kind.STRING, "", _A, "Certificate shown to peers.", _PEERS_PLAIN),
+    Flag(_S, "peer-key-file", Kind.STRING, "", _A, "Key of --peer-cert-file.", _PEERS_PLAIN),
     Flag(
         _S, "peer-client-cert-auth", Kind.BOOL, "false", _A, "Demand a certificate of peers.",
-        _ONE_MEMBER,
+        _PEERS_PLAIN,
     ),
     Flag(
         _S, "peer-client-cert-file", Kind.STRING, "", _A,
-        "Certificate for connections to peers, if not --peer-cert-file.", _ONE_MEMBER,
+        "Certificate for connections to peers, if not --peer-cert-file.", _PEERS_PLAIN,
     ),
     Flag(
         _S, "peer-client-key-file", Kind.STRING, "", _A, "Key of --peer-client-cert-file.",
-        _ONE_MEMBER,
+        _PEERS_PLAIN,
     ),
     Flag(
         _S, "peer-trusted-ca-file", Kind.STRING, "", _A, "CA that signs peers' certificates.",
-        _ONE_MEMBER,
+        _PEERS_PLAIN,
     ),
     Flag(
         _S, "peer-cert-allowed-cn", Kind.STRINGS, "", _A,
-        "Common names, one of which a peer's certificate must carry.", _ONE_MEMBER,
+        "Common names, one of which a peer's certificate must carry.", _PEERS_PLAIN,
     ),
     Flag(
         _S, "peer-cert-allowed-hostname", Kind.STRINGS, "", _A,
-        "Host names, one of which a peer's certificate must carry.", _ONE_MEMBER,
+        "Host names, one of which a peer's certificate must carry.", _PEERS_PLAIN,
     ),
     Flag(
         _S, "peer-auto-tls", Kind.BOOL, "false", _A,
-        "Serve peers with a certificate made at the first start.", _ONE_MEMBER,
+        "Serve peers with a certificate made at the first start.", _PEERS_PLAIN,
     ),
     Flag(
         _S, "self-signed-cert-validity", Kind.UINT, "1", _O,
         "Years that a certificate of --auto-tls is valid.",
     ),
     Flag(
-        _S, "peer-crl-file", Kind.STRING, "", _A, "List of revoked peer certificates.", _ONE_MEMBER,
+        _S, "peer-crl-file", Kind.STRING, "", _A, "List of revoked peer certificates.",
+        _PEERS_PLAIN,
     ),
     Flag(
         _S, "peer-skip-client-san-verification", Kind.BOOL, "false", _A,
-        "Do not check the names in peers' client certificates.", _ONE_MEMBER,
+        "Do not check the names in peers' client certificates.", _PEERS_PLAIN,
     ),
     Flag(
         _S, "cipher-suites", Kind.STRINGS, "", _O,

@@ -40,8 +40,8 @@ MEMBER: tuple[Flag, ...] = (
         "Shorten the wait for the first election.", _ONE_MEMBER,
     ),
     Flag(
-        _M, "listen-peer-urls", Kind.URLS, "http://localhost:2380", _A,
-        "Addresses on which peers are heard.", _ONE_MEMBER,
+        _M, "listen-peer-urls", Kind.URLS, "http://localhost:2380", _O,
+        "Addresses on which peers are heard.",
     ),
     Flag(
         _M, "listen-client-urls", Kind.URLS, "http://127.0.0.1:2379", _O,
@@ -138,7 +138,7 @@ CLUSTERING: tuple[Flag, ...] = (
     ),
     Flag(
         _C, "initial-cluster", Kind.STRING, "default=http://localhost:2380", _O,
-        "The members of a new cluster, as name=url; for now it may name this member alone.",
+        "The members of a new cluster, as name=url; equal on each of them.",
     ),
     Flag(
         _C, "initial-cluster-state", Kind.CHOICE, "new", _O,

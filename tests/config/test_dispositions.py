@@ -28,6 +28,10 @@ SAMPLES = {
 }
 
 PARTNERS = {
+    "peer-cert-file": ("--peer-key-file=/k",),
+    "peer-key-file": ("--peer-cert-file=/c",),
+    "peer-client-cert-file": ("--peer-client-key-file=/k",),
+    "peer-client-key-file": ("--peer-client-cert-file=/c",),
     "client-cert-file": ["--client-key-file=x"],
     "client-key-file": ["--client-cert-file=x"],
 }

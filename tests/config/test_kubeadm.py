@@ -63,7 +63,6 @@ def test_its_flags_for_peers_are_one_warning_each():
     notices = loaded(V1_37).notices
     assert {notice.kind for notice in notices} == {NoticeKind.NO_EFFECT}
     assert [notice.name for notice in notices] == [
-        "--listen-peer-urls",
         "--peer-cert-file",
         "--peer-client-cert-auth",
         "--peer-key-file",

@@ -23,7 +23,7 @@ CHECKED_ONLY = {
 }
 # Fields kept for the flag of the same name, which says that it has no effect.
 ACCEPTED = {
-    "listen_peer_urls": "listen-peer-urls",
+    "peer_tls": "peer-cert-file",
     "listen_client_http_urls": "listen-client-http-urls",
     "pre_vote": "pre-vote",
     "strict_reconfig_check": "strict-reconfig-check",
