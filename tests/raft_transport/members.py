@@ -150,6 +150,7 @@ class Wire:
         self.connections = 0
         self.cut_after: int | None = None
         self.flip_at: int | None = None
+        self.bytes_per_second: int | None = None
 
     async def __aenter__(self) -> Wire:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -210,6 +211,8 @@ class Wire:
         try:
             while data := await reader.read(65_536):
                 await self._flowing.wait()
+                if self.bytes_per_second:
+                    await asyncio.sleep(len(data) / self.bytes_per_second)
                 if counted:
                     start, self.forwarded = self.forwarded, self.forwarded + len(data)
                     if self.flip_at is not None and start <= self.flip_at < self.forwarded:

@@ -97,7 +97,7 @@ async def test_strangers_calls_are_limited_in_rate(tmp_path: Path):
 
 
 async def test_a_flood_of_silent_connections_keeps_no_member_out(tmp_path: Path):
-    two = await host(2, tmp_path, strangers_max=4)
+    two = await host(2, tmp_path, strangers_max=4, handshake_seconds=60)
     two.transport.handle("echo", echo)
     async with hosts(await host(1, tmp_path), two) as (one, _):
         flood = [await asyncio.open_connection("127.0.0.1", two.port) for _ in range(12)]

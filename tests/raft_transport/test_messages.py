@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from raft.core.messages import AppendRequest, Heartbeat
+from raft.pb import peer_pb2 as pb
+from raft.transport.frames import Kind, frame
 from raft.types import LogError, MemberId
-from tests.raft_transport.members import Wire, append, heartbeat, host, hosts
+from tests.raft_transport.members import CLUSTER, Wire, append, heartbeat, host, hosts
 
 ONE, TWO = MemberId(1), MemberId(2)
 
@@ -119,6 +121,45 @@ async def test_a_connection_that_went_silent_is_noticed_and_replaced(tmp_path: P
         await one.transport.connected(TWO)
         one.transport.send([heartbeat(9)])
         await two.inbox.until(lambda: heartbeat(9) in two.inbox.messages)
+
+
+async def test_a_connection_without_messages_stays_up(tmp_path: Path):
+    async with hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two):
+        one.transport.set_peers({TWO: [two.url]})
+        await one.transport.connected(TWO)
+        with pytest.raises(TimeoutError):  # half as long again as a dead one would last
+            await one.notes.until(lambda: one.notes.ends, seconds=1)
+
+
+async def test_a_slow_wire_is_not_taken_for_a_dead_one(tmp_path: Path):
+    """Pings wait behind megabytes; what arrives of these is a sign of life as well."""
+    async with (
+        hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two),
+        Wire(two.port) as wire,
+    ):
+        one.transport.set_peers({TWO: [wire.url]})
+        await one.transport.connected(TWO)
+        wire.bytes_per_second = 4 << 20
+        one.transport.send([append(1, size=8 << 20)])
+        await two.inbox.until(lambda: two.inbox.messages)
+        assert one.notes.ends == []
+
+
+async def test_whoever_answers_must_be_the_member_that_was_meant(tmp_path: Path):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1_000)
+        hello = pb.HelloAnswer(version=1, cluster_id=CLUSTER, member_id=3)
+        writer.write(frame(Kind.HELLO_ANSWER, hello.SerializeToString()))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with hosts(await host(1, tmp_path)) as (one,):
+        port = server.sockets[0].getsockname()[1]
+        one.transport.set_peers({TWO: [f"http://127.0.0.1:{port}"]})
+        await one.notes.until(lambda: one.notes.failures)
+        assert one.notes.failures == ["member 3 answers, not 2"]
+    server.close()
 
 
 async def test_what_was_still_on_an_older_connection_does_not_come_after_a_newer_one(
