@@ -164,7 +164,7 @@ class BadMemberURLs(RequestError):
 
 
 class NotEnoughStarted(RequestError):
-    code = Code.FAILED_PRECONDITION
+    code = Code.UNKNOWN  # As etcd answers, though rpctypes lists FAILED_PRECONDITION.
     text = "etcdserver: re-configuration failed due to not enough started members"
 
 
