@@ -82,6 +82,9 @@ class Voter:
         if self.fail_next_add:
             self.fail_next_add = False
             raise RequestError("etcdserver: request timed out")
+        await asyncio.sleep(0.01)  # both of two that come at once are on their way by then
+        if any(known.id == member.id for known in self.shared.members):
+            raise RequestError("etcdserver: member ID already exist")
         self.shared.members.append(member)
 
     async def remove(self, member_id):

@@ -245,6 +245,13 @@ async def test_a_join_cut_short_goes_on_with_the_same_token_and_id(first, tmp_pa
     assert [m.id for m in first.shared.members] == [1, joined.member_id]
 
 
+async def test_one_joiner_twice_at_once_is_one_member(first, tmp_path):
+    token = await new_token(first)
+    joined = await asyncio.gather(*(enter(first, tmp_path / "second", token) for _ in range(2)))
+    assert joined[0].member_id == joined[1].member_id
+    assert len(first.shared.members) == 2
+
+
 async def test_even_a_new_token_does_not_make_two_members_of_one_node(first, tmp_path):
     first.transport.answers_lost = 1
     with pytest.raises(PkiError):
