@@ -1,0 +1,125 @@
+"""The join of a node to a large store under an open load: how long, and what the others feel.
+
+Blocking; the open load has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from bench import usage
+from kvshim.pb.etcd import rpc_pb2 as pb
+from tests.cluster.clients import client
+from tests.cluster.cluster import Cluster, wait_for
+from tests.support.grpc_client import EtcdClient
+
+VALUE_BYTES = 1024
+BATCH = 100
+PUTS_PER_SECOND = 500
+BASE_SECONDS = 5.0
+JOIN_SECONDS_MAX = 300.0
+IN_FLIGHT_MAX = 2000
+
+
+def join_large_store(cluster: Cluster, objects: int) -> dict[str, Any]:
+    """Fill, join a fourth node while 500 puts/s go on; seconds from MemberAdd to voter."""
+    leader = cluster.wait_leader(everyone=True)
+    fill(leader.target, objects)
+    before = leader.status()
+    assert before is not None
+    with OpenLoad(leader.target) as base:
+        time.sleep(BASE_SECONDS)
+    joiner = cluster.add_member()
+    with OpenLoad(leader.target) as during, client(leader.target) as etcd:
+        began = time.monotonic()
+        add = pb.MemberAddRequest(peerURLs=[joiner.peer_url], isLearner=True)
+        added = etcd.call("etcdserverpb.Cluster/MemberAdd", add, pb.MemberAddResponse)
+        joiner.start(cluster.initial_cluster(), "existing")
+        wait_for(lambda: promoted(etcd, added.member.ID), JOIN_SECONDS_MAX, cluster.tails)
+        seconds = time.monotonic() - began
+    after = leader.status()
+    assert after is not None
+    peaks = [usage.read(member.pid, member.data_dir).rss_peak_mib for member in cluster.members]
+    return {
+        "objects": objects,
+        "seconds": seconds,
+        "terms": int(after.raftTerm - before.raftTerm),
+        "rss_peak_mib": max(peaks),
+        "p99_before_ms": base.p99_ms(),
+        "p99_during_ms": during.p99_ms(),
+    }
+
+
+def fill(target: str, objects: int) -> None:
+    """Objects of 1 KiB, a hundred to a transaction."""
+    with client(target) as etcd:
+        for first in range(0, objects, BATCH):
+            keys = range(first, min(first + BATCH, objects))
+            etcd.txn([put_of(b"/registry/pods/%08d" % number) for number in keys])
+
+
+def put_of(key: bytes) -> pb.RequestOp:
+    return pb.RequestOp(request_put=pb.PutRequest(key=key, value=b"v" * VALUE_BYTES))
+
+
+def promoted(etcd: EtcdClient, member_id: int) -> bool | None:
+    """Ask for the promotion; None while the learner is not ready."""
+    request = pb.MemberPromoteRequest(ID=member_id)
+    try:
+        etcd.call("etcdserverpb.Cluster/MemberPromote", request, pb.MemberPromoteResponse)
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+            raise
+        return None
+    return True
+
+
+@dataclass(slots=True)
+class OpenLoad:
+    """Puts at a fixed rate whatever the answers do, in a `with` block; latency counts from the
+    moment a put was due."""
+
+    target: str
+    seconds: list[float] = field(default_factory=list)
+    failures: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> OpenLoad:
+        self._thread = threading.Thread(target=self._run, name="open-load", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        assert self._thread is not None
+        self._thread.join()
+
+    def p99_ms(self) -> float:
+        return 1000 * statistics.quantiles(self.seconds, n=100)[-1]
+
+    def _run(self) -> None:
+        with client(self.target) as etcd:
+            began, number, flying = time.monotonic(), 0, threading.Semaphore(IN_FLIGHT_MAX)
+            while not self._stop.is_set():
+                due = began + number / PUTS_PER_SECOND
+                time.sleep(max(0.0, due - time.monotonic()))
+                flying.acquire()
+                call = etcd.put_later(b"/open/%04d" % (number % 1000), b"v" * VALUE_BYTES)
+                call.add_done_callback(lambda done, due=due: self._done(done, due, flying))
+                number += 1
+            for _ in range(IN_FLIGHT_MAX):
+                flying.acquire()
+
+    def _done(self, call: grpc.Future, due: float, flying: threading.Semaphore) -> None:
+        if call.code() is grpc.StatusCode.OK:
+            self.seconds.append(time.monotonic() - due)
+        else:
+            self.failures += 1
+        flying.release()
