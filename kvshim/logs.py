@@ -59,6 +59,7 @@ class Event(StrEnum):
     PEER_LOST = "lost a member"
     PEER_UNREACHABLE = "cannot reach a member"
     PEER_REFUSED = "a connection between members was refused"
+    PEER_CERTIFICATE_KEPT = "went on with the certificate for peers that was loaded before"
     SNAPSHOT_SENT = "sent a snapshot"
     SNAPSHOT_FAILED = "could not send a snapshot"
     STALE_READS = "no leader: gets and lists are answered from this member alone, and may be old"

@@ -128,7 +128,7 @@ class Member:
 
     def accept(self, snapshot: SnapshotMeta, generation: int) -> None:
         """The store of this snapshot lies ready as `generation`, should the core want it."""
-        self._generations = {snapshot: generation}
+        self._generations[snapshot] = generation
 
     def work(self) -> None:
         """Do what the core asks for until it asks for nothing."""
@@ -166,7 +166,8 @@ class Member:
             cut_through = self._cut_through() if ready.entries else None
             self._storage.write([ready], cut_through=cut_through)
             return
-        generation = self._generations.pop(snapshot)
+        generation = self._generations[snapshot]
+        self._generations = {}
         self._storage.write([ready], generation=generation)
         self.handed = snapshot.index
         self._machine.install(generation, snapshot)

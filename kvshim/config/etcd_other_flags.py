@@ -13,8 +13,9 @@ _S, _L, _T, _F, _U = (
     Section.SECURITY, Section.LOGGING, Section.TRACING, Section.FEATURES, Section.UNSAFE
 )  # fmt: skip
 
-_PEERS_PLAIN = "TLS between members is not switched on by flags yet"
-_ONE_MEMBER = "a cluster has one member for now, so there are no peers"
+_NOT_COMPARED = "members are not compared by themselves yet"
+_FIXED = "the bound is fixed for now"
+_NO_DOWNGRADE = "there are no downgrades yet"
 _NO_AUTH = "authentication is not available yet"
 _NO_TRACING = "traces are not exported yet"
 _NO_CLIENT_HTTP = "no HTTP is served on client addresses yet, and it does not apply to metrics"
@@ -54,47 +55,44 @@ SECURITY: tuple[Flag, ...] = (
         _S, "auto-tls", Kind.BOOL, "false", _O,
         "Serve clients with a certificate made at the first start.",
     ),
-    Flag(_S, "peer-cert-file", Kind.STRING, "", _A, "Certificate shown to peers.", _PEERS_PLAIN),
-    Flag(_S, "peer-key-file", Kind.STRING, "", _A, "Key of --peer-cert-file.", _PEERS_PLAIN),
+    Flag(_S, "peer-cert-file", Kind.STRING, "", _O, "Certificate shown to peers."),
+    Flag(_S, "peer-key-file", Kind.STRING, "", _O, "Key of --peer-cert-file."),
     Flag(
-        _S, "peer-client-cert-auth", Kind.BOOL, "false", _A, "Demand a certificate of peers.",
-        _PEERS_PLAIN,
+        _S, "peer-client-cert-auth", Kind.BOOL, "false", _O, "Demand a certificate of peers.",
     ),
     Flag(
-        _S, "peer-client-cert-file", Kind.STRING, "", _A,
-        "Certificate for connections to peers, if not --peer-cert-file.", _PEERS_PLAIN,
+        _S, "peer-client-cert-file", Kind.STRING, "", _O,
+        "Certificate for connections to peers, if not --peer-cert-file.",
     ),
     Flag(
-        _S, "peer-client-key-file", Kind.STRING, "", _A, "Key of --peer-client-cert-file.",
-        _PEERS_PLAIN,
+        _S, "peer-client-key-file", Kind.STRING, "", _O, "Key of --peer-client-cert-file.",
     ),
     Flag(
-        _S, "peer-trusted-ca-file", Kind.STRING, "", _A, "CA that signs peers' certificates.",
-        _PEERS_PLAIN,
+        _S, "peer-trusted-ca-file", Kind.STRING, "", _O, "CA that signs peers' certificates.",
     ),
     Flag(
-        _S, "peer-cert-allowed-cn", Kind.STRINGS, "", _A,
-        "Common names, one of which a peer's certificate must carry.", _PEERS_PLAIN,
+        _S, "peer-cert-allowed-cn", Kind.STRINGS, "", _O,
+        "Common names, one of which a peer's certificate must carry.",
     ),
     Flag(
-        _S, "peer-cert-allowed-hostname", Kind.STRINGS, "", _A,
-        "Host names, one of which a peer's certificate must carry.", _PEERS_PLAIN,
+        _S, "peer-cert-allowed-hostname", Kind.STRINGS, "", _O,
+        "Host names, one of which a peer's certificate must carry.",
     ),
     Flag(
-        _S, "peer-auto-tls", Kind.BOOL, "false", _A,
-        "Serve peers with a certificate made at the first start.", _PEERS_PLAIN,
+        _S, "peer-auto-tls", Kind.BOOL, "false", _O,
+        "Serve peers with a certificate made at the first start.",
     ),
     Flag(
         _S, "self-signed-cert-validity", Kind.UINT, "1", _O,
         "Years that a certificate of --auto-tls is valid.",
     ),
     Flag(
-        _S, "peer-crl-file", Kind.STRING, "", _A, "List of revoked peer certificates.",
-        _PEERS_PLAIN,
+        _S, "peer-crl-file", Kind.STRING, "", _O, "List of revoked peer certificates.",
     ),
     Flag(
         _S, "peer-skip-client-san-verification", Kind.BOOL, "false", _A,
-        "Do not check the names in peers' client certificates.", _PEERS_PLAIN,
+        "Do not check the names in peers' client certificates.",
+        "names of dialling peers are not compared with their addresses",
     ),
     Flag(
         _S, "cipher-suites", Kind.STRINGS, "", _O,
@@ -181,11 +179,11 @@ TRACING: tuple[Flag, ...] = (
 FEATURES: tuple[Flag, ...] = (
     Flag(
         _F, "corrupt-check-time", Kind.DURATION, "0s", _A,
-        "Time between comparisons of members' data.", _ONE_MEMBER,
+        "Time between comparisons of members' data.", _NOT_COMPARED,
     ),
     Flag(
         _F, "compact-hash-check-time", Kind.DURATION, "1m0s", _A,
-        "Time between comparisons of members' compaction hashes.", _ONE_MEMBER,
+        "Time between comparisons of members' compaction hashes.", _NOT_COMPARED,
     ),
     Flag(
         _F, "compaction-batch-limit", Kind.INT, "0", _A,
@@ -207,14 +205,14 @@ FEATURES: tuple[Flag, ...] = (
         _F, "bootstrap-defrag-threshold-megabytes", Kind.UINT, "0", _A,
         "Defragment at start if that frees so much.", "there is nothing to defragment",
     ),
-    Flag(_F, "max-learners", Kind.INT, "1", _A, "Most learners in the cluster.", _ONE_MEMBER),
+    Flag(_F, "max-learners", Kind.INT, "1", _A, "Most learners in the cluster.", _FIXED),
     Flag(
         _F, "downgrade-check-time", Kind.DURATION, "5s", _A,
-        "Time between checks for a downgrade of the cluster.", _ONE_MEMBER,
+        "Time between checks for a downgrade of the cluster.", _NO_DOWNGRADE,
     ),
     Flag(
         _F, "snapshot-catchup-entries", Kind.UINT64, "5000", _A,
-        "Log entries kept for slow followers.", _ONE_MEMBER,
+        "Log entries kept for slow followers.", _FIXED,
     ),
 )
 

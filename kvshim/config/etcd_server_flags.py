@@ -11,7 +11,7 @@ from kvshim.config.flag import Disposition, Flag, Kind, Section
 _O, _A, _R = Disposition.OBEYED, Disposition.ACCEPTED, Disposition.REFUSED
 _M, _C = Section.MEMBER, Section.CLUSTERING
 
-_ONE_MEMBER = "a cluster has one member for now, so there are no peers"
+_FIXED = "the time is fixed"
 _ONE_STORE = "it tunes etcd's own storage engine, which kvshim does not have"
 _NO_DISCOVERY = "discovery services are not supported: describe this member by --initial-cluster"
 
@@ -37,7 +37,7 @@ MEMBER: tuple[Flag, ...] = (
     ),
     Flag(
         _M, "initial-election-tick-advance", Kind.BOOL, "true", _A,
-        "Shorten the wait for the first election.", _ONE_MEMBER,
+        "Shorten the wait for the first election.", _FIXED,
     ),
     Flag(
         _M, "listen-peer-urls", Kind.URLS, "http://localhost:2380", _O,
@@ -109,11 +109,11 @@ MEMBER: tuple[Flag, ...] = (
     ),
     Flag(
         _M, "raft-read-timeout", Kind.DURATION, "5s", _A, "Read timeout between peers.",
-        _ONE_MEMBER,
+        _FIXED,
     ),
     Flag(
         _M, "raft-write-timeout", Kind.DURATION, "5s", _A, "Write timeout between peers.",
-        _ONE_MEMBER,
+        _FIXED,
     ),
     Flag(
         _M, "feature-gates", Kind.GATES, "", _O,
@@ -176,12 +176,12 @@ CLUSTERING: tuple[Flag, ...] = (
     _discovery("discovery-srv", Kind.STRING, "", "DNS domain whose SRV records name members."),
     _discovery("discovery-srv-name", Kind.STRING, "", "Suffix of the SRV service's name."),
     Flag(
-        _C, "strict-reconfig-check", Kind.BOOL, "true", _A,
-        "Reject changes of membership that would lose the quorum.", _ONE_MEMBER,
+        _C, "strict-reconfig-check", Kind.BOOL, "true", _O,
+        "Reject changes of membership that would lose the quorum.",
     ),
     Flag(
         _C, "pre-vote", Kind.BOOL, "true", _A, "Ask before an election whether it can be won.",
-        _ONE_MEMBER,
+        "it is always asked",
     ),
     Flag(
         _C, "auto-compaction-retention", Kind.STRING, "0", _O,

@@ -6,10 +6,13 @@ once, as in etcd.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kvshim.config import ClusterState, Config, Url
 from kvshim.errors import StartupError
+from kvshim.logs import Logger
 from kvshim.node.identity import cluster_id_of, member_id_of
 from kvshim.node.peers import ask_cluster
 from kvshim.node.storage import Storage
@@ -17,19 +20,34 @@ from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.types import ClusterID, MemberID
 
 
-async def form(storage: Storage, config: Config, directory: Path) -> tuple[MemberID, ClusterID]:
-    """The member's and its cluster's ids. Raises `StartupError`."""
+@dataclass(frozen=True, slots=True)
+class Formation:
+    """Whose data it is. `others` is who to talk to while the store does not name the members yet:
+    a member that joins learns them with its first snapshot.
+    """
+
+    member_id: MemberID
+    cluster_id: ClusterID
+    others: Sequence[Member] = ()
+
+
+async def form(storage: Storage, config: Config, directory: Path, logger: Logger) -> Formation:
+    """Raises `StartupError`."""
     if not storage.is_fresh:
         member_id, cluster_id = MemberID(storage.log.member_id), ClusterID(storage.log.cluster_id)
-        if not storage.members() and storage.log.last_index > 0:
+        if storage.members():
+            return Formation(member_id, cluster_id)
+        if storage.log.last_index > 0:
             storage.name_sole_member(_member(config, member_id))
-        return member_id, cluster_id
+            return Formation(member_id, cluster_id)
+        info = await ask_cluster(_others(config), config, directory, logger)
+        return Formation(member_id, cluster_id, info.members.members)
     if config.initial_cluster_state is ClusterState.EXISTING:
-        return await _join(storage, config, directory)
+        return await _join(storage, config, directory, logger)
     return _begin(storage, config)
 
 
-def _begin(storage: Storage, config: Config) -> tuple[MemberID, ClusterID]:
+def _begin(storage: Storage, config: Config) -> Formation:
     """A new cluster: the same members, and so the same ids, on each of them."""
     members = [
         Member(
@@ -43,22 +61,25 @@ def _begin(storage: Storage, config: Config) -> tuple[MemberID, ClusterID]:
     own = dict(config.initial_cluster)[config.name]
     member_id = member_id_of(map(str, own), config.initial_cluster_token)
     storage.begin_cluster(cluster_id, member_id, members)
-    return member_id, cluster_id
+    return Formation(member_id, cluster_id)
 
 
-async def _join(storage: Storage, config: Config, directory: Path) -> tuple[MemberID, ClusterID]:
+async def _join(storage: Storage, config: Config, directory: Path, logger: Logger) -> Formation:
     """A cluster that knows this member by its peer addresses already (`etcdctl member add`)."""
-    others = [url for name, urls in config.initial_cluster if name != config.name for url in urls]
-    info = await ask_cluster(others, directory)
+    info = await ask_cluster(_others(config), config, directory, logger)
     own = {str(url) for url in config.initial_advertise_peer_urls}
     for member in info.members.members:
         if own == set(member.peer_urls):
             storage.begin_joining(info.cluster_id, member.id)
-            return MemberID(member.id), ClusterID(info.cluster_id)
+            return Formation(MemberID(member.id), ClusterID(info.cluster_id), info.members.members)
     raise StartupError(
         f"the cluster has no member at {_listed(config.initial_advertise_peer_urls)}:"
         " add it first, with etcdctl member add"
     )
+
+
+def _others(config: Config) -> list[Url]:
+    return [url for name, urls in config.initial_cluster if name != config.name for url in urls]
 
 
 def _listed(urls: tuple[Url, ...]) -> str:

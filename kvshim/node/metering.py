@@ -34,13 +34,13 @@ def _wire_server(parts: Parts) -> None:
 
 
 def _wire_store(parts: Parts) -> None:
-    store, backend = parts.storage.store, parts.storage.backend
+    store = parts.storage.store
     disk, mvcc = parts.metrics.disk, parts.metrics.mvcc
-    disk.wal_size_bytes.read_from(lambda: backend.sizes().wal_bytes)
-    disk.wal_pinned_seconds.read_from(backend.pinned_seconds)
-    disk.durable_index.read_from(backend.durable_index)
-    mvcc.db_total_size.read_from(lambda: backend.sizes().db_bytes)
-    mvcc.db_total_size_in_use.read_from(lambda: backend.sizes().db_bytes_in_use)
+    disk.wal_size_bytes.read_from(lambda: store.backend.sizes().wal_bytes)
+    disk.wal_pinned_seconds.read_from(lambda: store.backend.pinned_seconds())
+    disk.durable_index.read_from(lambda: store.backend.durable_index())
+    mvcc.db_total_size.read_from(lambda: store.backend.sizes().db_bytes)
+    mvcc.db_total_size_in_use.read_from(lambda: store.backend.sizes().db_bytes_in_use)
     mvcc.put.read_from(lambda: parts.machine.puts_total)
     mvcc.delete.read_from(lambda: parts.machine.deletions_total)
     mvcc.txn.read_from(lambda: parts.machine.txns_total)

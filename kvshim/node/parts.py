@@ -108,7 +108,7 @@ class Parts:
                 reader=work.reader,
                 alarms=work.alarms,
                 headers=headers,
-                sizes=self.storage.backend.sizes,
+                sizes=lambda: self.storage.backend.sizes(),
                 quota_bytes=config.quota_backend_bytes,
             ),
             self.health,
@@ -144,7 +144,8 @@ async def build(
     reports = Reports(logger, metrics, config.warning_apply_duration_s)
     storage = Storage.open(data_dir, config)
     store = storage.store
-    member_id, cluster_id = await form(storage, config, data_dir.path)
+    formation = await form(storage, config, data_dir.path, logger)
+    member_id, cluster_id = formation.member_id, formation.cluster_id
     leadership = Leadership(member_id, config.election_ms / 1000)
 
     def on_leader(leader_id: int, term: int) -> None:
@@ -200,7 +201,7 @@ async def build(
         reports=reports,
         on_fatal=on_fatal,
     )
-    machine = ApplyMachine(store, delivery.post, on_fatal, reports.applied)
+    machine = ApplyMachine(store, delivery.post, on_fatal, reports.applied, storage.generations)
     machine.on_applied = log.applied
     store.on_work = machine.wake
     store.on_compacted = delivery.post_compacted
@@ -210,6 +211,7 @@ async def build(
     checkpointer.on_wal_pinned = reports.wal_pinned
     checkpointer.on_wal_released = reports.wal_released
     peers = Peers(config, data_dir.path, log=log, cluster_id=cluster_id, book=book, logger=logger)
+    peers.show(book.members or formation.others)
     primacy = LeasePrimacy(lessor, delivery.reader, leadership)
     lessor.restore(leases)
     lease_calls = LeaseCalls(lessor, delivery.reader, leadership, peers.ask_leader, timeout_seconds)

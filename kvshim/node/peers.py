@@ -15,6 +15,7 @@ from kvshim.logs import Event, Logger
 from kvshim.pb.kvshim.member_pb2 import ClusterInfo, Member, Members
 from kvshim.server.lease_calls import KEEPALIVE_METHOD, TRY_SECONDS, TTL_METHOD, LeaseCalls
 from kvshim.server.members import MemberBook
+from kvshim.transport.peer_tls import peer_credentials
 from raft.core.messages import InstallSnapshot, Message
 from raft.interface import LogError, MemberId, StateMachine
 from raft.node import Node
@@ -57,12 +58,11 @@ class Peers:
         self.transport = PeerTransport(
             Identity(cluster_id, book.own_id),
             self,
-            options=TransportOptions(directory),
+            options=_options(config, directory, logger),
             hooks=_Told(logger),
         )
         self.transport.handle(INFO_METHOD, self._tell_cluster, open_to_strangers=True)
-        book.listeners.append(self._show)
-        self._show(book.members)
+        book.listeners.append(self.show)
 
     def serve(self, machine: StateMachine, calls: LeaseCalls) -> None:
         """Say who takes what comes in; before `start`."""
@@ -117,7 +117,8 @@ class Peers:
         assert self._snapshots is not None
         self._snapshots.arrived(message, path)
 
-    def _show(self, members: Sequence[Member]) -> None:
+    def show(self, members: Sequence[Member]) -> None:
+        """Talk to these, from now on."""
         others = {
             MemberId(member.id): tuple(member.peer_urls)
             for member in members
@@ -130,9 +131,12 @@ class Peers:
         return info.SerializeToString()
 
 
-async def ask_cluster(urls: Sequence[Url], directory: Path) -> ClusterInfo:
+async def ask_cluster(
+    urls: Sequence[Url], config: Config, directory: Path, logger: Logger
+) -> ClusterInfo:
     """What the first member that answers says of its cluster. Raises `StartupError`."""
-    asker = PeerTransport(Identity(0, 0), _Nobody(), options=TransportOptions(directory))
+    options = _options(config, directory, logger)
+    asker = PeerTransport(Identity(0, 0), _Nobody(), options=options)
     reasons: list[str] = []
     try:
         for url in urls:
@@ -145,6 +149,22 @@ async def ask_cluster(urls: Sequence[Url], directory: Path) -> ClusterInfo:
         await asker.stop()
     raise StartupError(
         "no member of --initial-cluster says what its cluster is: " + "; ".join(reasons)
+    )
+
+
+def _options(config: Config, directory: Path, logger: Logger) -> TransportOptions:
+    def warn(reason: str) -> None:
+        logger.warn(Event.PEER_CERTIFICATE_KEPT, reason=reason)
+
+    hosts = [url.host for url in config.listen_peer_urls]
+    credentials = peer_credentials(config.peer_tls, directory, hosts, warn)
+    if credentials is None:
+        return TransportOptions(directory)
+    return TransportOptions(
+        directory,
+        server_tls=credentials.server,
+        client_tls=credentials.client,
+        authorize=credentials.authorize,
     )
 
 

@@ -161,7 +161,7 @@ class _Run:
         parts.leadership.stop()
         await asyncio.to_thread(parts.machine.stop)
         parts.readers.shutdown(wait=True, cancel_futures=True)
-        parts.storage.backend.close()
+        parts.storage.store.close()
         self._logger.info(Event.STOPPED)
 
     def _fail(self, error: BaseException) -> None:

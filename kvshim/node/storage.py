@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvshim.apply.members import members_of, store_members
+from kvshim.apply.snapshots import Generations
 from kvshim.backend.backend import Backend, BackendOptions
-from kvshim.backend.datadir import DataDir
+from kvshim.backend.datadir import DataDir, remove_other_generations
 from kvshim.config import Config
 from kvshim.errors import StartupError
 from kvshim.mvcc.store import Store
@@ -28,8 +29,8 @@ class Storage:
     """Both SQLite files of a member."""
 
     log: LogStorage
-    backend: Backend
     store: Store
+    generations: Generations
 
     @classmethod
     def open(cls, data_dir: DataDir, config: Config) -> Storage:
@@ -42,11 +43,17 @@ class Storage:
             options = BackendOptions(
                 wal_bytes_max=config.wal_bytes_max, reader_connections=READER_THREADS
             )
+            remove_other_generations(data_dir, log.generation)
             backend = Backend.open(data_dir.generation_path(log.generation), options)
-            return cls(log, backend, Store(backend))
+            return cls(log, Store(backend), Generations(data_dir, log.generation, options))
         except BaseException:
             log.abandon()
             raise
+
+    @property
+    def backend(self) -> Backend:
+        """The database in use; a snapshot puts another one in its place."""
+        return self.store.backend
 
     @property
     def is_fresh(self) -> bool:

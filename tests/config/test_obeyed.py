@@ -23,10 +23,8 @@ CHECKED_ONLY = {
 }
 # Fields kept for the flag of the same name, which says that it has no effect.
 ACCEPTED = {
-    "peer_tls": "peer-cert-file",
     "listen_client_http_urls": "listen-client-http-urls",
     "pre_vote": "pre-vote",
-    "strict_reconfig_check": "strict-reconfig-check",
     "snapshot_count": "snapshot-count",
     "cors": "cors",
     "host_whitelist": "host-whitelist",
