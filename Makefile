@@ -8,7 +8,7 @@ PORT ?= 2379
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test conformance soak bench fmt lint type proto check clean
+.PHONY: help setup run test conformance soak soak-cluster bench bench-ha demo-ha fmt lint type proto check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,17 @@ conformance: $(CONFORMANCE_SETUP) ## real etcd, etcdctl and kube-apiserver, buil
 soak: $(SETUP) ## ten minutes of lists and writes: WAL, files and memory stay flat
 	$(PYTEST) tests/soak/test_wal.py --soak-seconds 600 -q -s
 
+soak-cluster: $(SETUP) ## real clusters hurt for ten minutes a story, histories checked
+	$(PYTEST) tests/cluster --cluster-seconds 600 -q -s
+
 bench: $(SETUP) ## compare with etcd in one run, print ratios
 	$(BIN)/python -m bench
+
+bench-ha: $(SETUP) ## three members beside etcd's three: failover, stop, rates, join
+	$(BIN)/python -m bench.ha --join-objects 200000
+
+demo-ha: $(SETUP) ## three members under load: the leader is killed and comes back
+	$(BIN)/python -m bench.demo_ha
 
 fmt: $(SETUP) ## format the code
 	$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format .
