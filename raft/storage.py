@@ -290,8 +290,10 @@ class LogStorage:
         close_quietly(self._db)
 
     def _sync_inherited(self) -> None:
-        """The fsync of any write covers all that is in the WAL."""
-        self._save(self._state)
+        """The fsync of any write covers all that is in the WAL; an empty one stays untouched."""
+        wal = Path(f"{self._path}-wal")
+        if wal.exists() and wal.stat().st_size > 0:
+            self._save(self._state)
 
     def _scan(self) -> Iterator[Entry]:
         """Every entry, its sum and place checked."""

@@ -513,3 +513,14 @@ def test_readies_that_do_not_fit_the_log_are_refused(path: Path) -> None:
     with pytest.raises(ValueError, match="cannot cut at 4"):
         storage.write([ready(1)], cut_through=Index(4))
     assert read_all(storage) == entries(1, 3)
+
+
+def test_opening_a_log_that_was_closed_writes_nothing(path: Path) -> None:
+    storage = LogStorage.open(path)
+    storage.append(entries(1, 10))
+    storage.close()
+    before = files(path)["raft.db"]
+
+    LogStorage.open(path).abandon()
+
+    assert files(path) in ({"raft.db": before}, {"raft.db": before, "raft.db-wal": b""})
