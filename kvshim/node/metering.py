@@ -36,9 +36,10 @@ def _wire_server(parts: Parts) -> None:
 def _wire_store(parts: Parts) -> None:
     store = parts.storage.store
     disk, mvcc = parts.metrics.disk, parts.metrics.mvcc
+    # `store.backend` is looked up each time: a snapshot puts another in its place.
     disk.wal_size_bytes.read_from(lambda: store.backend.sizes().wal_bytes)
-    disk.wal_pinned_seconds.read_from(lambda: store.backend.pinned_seconds())
-    disk.durable_index.read_from(lambda: store.backend.durable_index())
+    disk.wal_pinned_seconds.read_from(lambda: store.backend.pinned_seconds())  # noqa: PLW0108
+    disk.durable_index.read_from(lambda: store.backend.durable_index())  # noqa: PLW0108
     mvcc.db_total_size.read_from(lambda: store.backend.sizes().db_bytes)
     mvcc.db_total_size_in_use.read_from(lambda: store.backend.sizes().db_bytes_in_use)
     mvcc.put.read_from(lambda: parts.machine.puts_total)

@@ -108,7 +108,7 @@ class Parts:
                 reader=work.reader,
                 alarms=work.alarms,
                 headers=headers,
-                sizes=lambda: self.storage.backend.sizes(),
+                sizes=lambda: self.storage.backend.sizes(),  # noqa: PLW0108 - snapshots replace it
                 quota_bytes=config.quota_backend_bytes,
             ),
             self.health,

@@ -130,14 +130,14 @@ def test_a_key_that_etcd_would_pass_over_is_a_warning(file, text, key, hint):
     assert notice.reason == hint
 
 
-def test_peers_keys_are_accepted_with_a_warning_each(file):
+def test_peers_keys_are_obeyed(file):
     text = "peer-transport-security: {cert-file: /a, key-file: /b, client-cert-auth: true}"
-    notices = loaded(file(text)).notices
-    assert [notice.name for notice in notices] == [
-        "--peer-cert-file",
-        "--peer-key-file",
-        "--peer-client-cert-auth",
-    ]
+    found = loaded(file(text))
+    assert found.notices == ()
+    assert (str(found.config.peer_tls.cert_file), found.config.peer_tls.client_cert_auth) == (
+        "/a",
+        True,
+    )
 
 
 @pytest.mark.parametrize(

@@ -59,14 +59,10 @@ def test_the_manifest_of_kubeadm_1_37_is_understood():
     assert "InitialCorruptCheck" in config.feature_gates
 
 
-def test_its_flags_for_peers_are_one_warning_each():
+def test_what_is_not_obeyed_is_one_warning_each():
     notices = loaded(V1_37).notices
     assert {notice.kind for notice in notices} == {NoticeKind.NO_EFFECT}
     assert [notice.name for notice in notices] == [
-        "--peer-cert-file",
-        "--peer-client-cert-auth",
-        "--peer-key-file",
-        "--peer-trusted-ca-file",
         "--snapshot-count",
         "--feature-gates=InitialCorruptCheck",
     ]

@@ -21,12 +21,12 @@ async def test_a_complete_node_has_no_metric_without_a_source(tmp_path, quiet):
     loaded = load(["--data-dir", str(tmp_path / "data")], {})
     assert isinstance(loaded, Loaded)
     data_dir = DataDir.open(loaded.config.data_dir)
-    parts = build(loaded.config, data_dir, quiet, lambda _: None)
+    parts = await build(loaded.config, data_dir, quiet, lambda _: None)
     wire_metrics(parts)
     assert parts.metrics.unwired() == []
     page = parts.metrics.render().decode()
     assert "\netcd_debugging_mvcc_current_revision 1.0\n" in page
     await parts.log.stop()
     parts.readers.shutdown()
-    parts.storage.backend.close()
+    parts.storage.store.close()
     data_dir.close()
