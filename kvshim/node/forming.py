@@ -17,6 +17,8 @@ from kvshim.node.identity import cluster_id_of, member_id_of
 from kvshim.node.peers import ask_cluster
 from kvshim.node.storage import Storage
 from kvshim.pb.kvshim.member_pb2 import Member
+from kvshim.pki.files import Pki
+from kvshim.server.joining import Joined
 from kvshim.types import ClusterID, MemberID
 
 
@@ -40,11 +42,31 @@ async def form(storage: Storage, config: Config, directory: Path, logger: Logger
         if storage.log.last_index > 0:
             storage.name_sole_member(_member(config, member_id))
             return Formation(member_id, cluster_id)
+    if (joined := _joined(directory)) is not None:
+        if storage.is_fresh:
+            storage.begin_joining(joined.cluster_id, joined.member_id)
+        return Formation(
+            MemberID(joined.member_id), ClusterID(joined.cluster_id), _introduced(joined)
+        )
+    if not storage.is_fresh:
         info = await ask_cluster(_others(config), config, directory, logger)
         return Formation(member_id, cluster_id, info.members.members)
     if config.initial_cluster_state is ClusterState.EXISTING:
         return await _join(storage, config, directory, logger)
     return _begin(storage, config)
+
+
+def _joined(directory: Path) -> Joined | None:
+    """What `kvshim join` was answered, if this data is that of a node that joined."""
+    joined = Joined.load(directory)
+    return joined if joined is not None and Pki.of(directory).exists() else None
+
+
+def _introduced(joined: Joined) -> list[Member]:
+    return [
+        Member(id=peer.id, name=peer.name, peer_urls=peer.peer_urls, learner=peer.learner)
+        for peer in joined.members
+    ]
 
 
 def _begin(storage: Storage, config: Config) -> Formation:

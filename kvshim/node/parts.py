@@ -39,6 +39,7 @@ from kvshim.node.reports import Reports
 from kvshim.node.storage import READER_THREADS, Storage
 from kvshim.node.tenure import announce
 from kvshim.node.timing import lease_ttl_min_seconds, node_options, request_timeout_seconds
+from kvshim.node.trust import Trust
 from kvshim.rpc import Method
 from kvshim.server.alarms import Alarms
 from kvshim.server.compactor import Compactor
@@ -76,6 +77,7 @@ class Parts:
     leadership: Leadership
     lease_calls: LeaseCalls
     peers: Peers
+    trust: Trust
     primacy: LeasePrimacy
 
     def methods(self) -> list[Method]:
@@ -177,7 +179,7 @@ async def build(
     with store.read() as view:
         alarms = Alarms(view.alarms(), member_id)
         leases = list(view.leases())
-        members = members_of(view)
+        members = members_of(view) or formation.others
     quota = Quota(
         config.quota_backend_bytes,
         lambda: storage.backend.bytes_in_use,
@@ -210,8 +212,18 @@ async def build(
     checkpointer.on_checkpoint = reports.checkpointed
     checkpointer.on_wal_pinned = reports.wal_pinned
     checkpointer.on_wal_released = reports.wal_released
-    peers = Peers(config, data_dir.path, log=log, cluster_id=cluster_id, book=book, logger=logger)
-    peers.show(book.members or formation.others)
+    trust = Trust(config, data_dir.path, cluster_id, book, store=store)
+    peers = Peers(
+        config,
+        data_dir.path,
+        log=log,
+        cluster_id=cluster_id,
+        book=book,
+        logger=logger,
+        trust=trust,
+    )
+    peers.show(book.members)
+    trust.start(peers.transport, proposer, delivery.reader, logger)
     primacy = LeasePrimacy(lessor, delivery.reader, leadership)
     lessor.restore(leases)
     lease_calls = LeaseCalls(lessor, delivery.reader, leadership, peers.ask_leader, timeout_seconds)
@@ -233,6 +245,7 @@ async def build(
         leadership=leadership,
         lease_calls=lease_calls,
         peers=peers,
+        trust=trust,
         primacy=primacy,
     )
 

@@ -12,6 +12,7 @@ from typing import Final
 from kvshim.config import Config, Url
 from kvshim.errors import NoLeader, RequestError, StartupError
 from kvshim.logs import Event, Logger
+from kvshim.node.trust import Trust
 from kvshim.pb.kvshim.member_pb2 import ClusterInfo, Member, Members
 from kvshim.server.lease_calls import KEEPALIVE_METHOD, TRY_SECONDS, TTL_METHOD, LeaseCalls
 from kvshim.server.members import MemberBook
@@ -47,7 +48,9 @@ class Peers:
         cluster_id: int,
         book: MemberBook,
         logger: Logger,
+        trust: Trust,
     ) -> None:
+        self._trust = trust
         self._config = config
         self._directory = directory
         self._log = log
@@ -58,7 +61,7 @@ class Peers:
         self.transport = PeerTransport(
             Identity(cluster_id, book.own_id),
             self,
-            options=_options(config, directory, logger),
+            options=trust.options() if trust.rules else _options(config, directory, logger),
             hooks=_Told(logger),
         )
         self.transport.handle(INFO_METHOD, self._tell_cluster, open_to_strangers=True)
@@ -74,8 +77,10 @@ class Peers:
     def bind(self) -> None:
         """Claim the addresses for peers, if there may be any. Raises `StartupError`."""
         urls = self._config.listen_peer_urls
-        if len(self._book.members) <= 1 and not self._config.peer_urls_given:
-            return
+        if not self._config.peer_urls_given:
+            urls = tuple(self._trust.listen_urls()) or urls
+            if len(self._book.members) <= 1 and not all(url.tls for url in urls):
+                return
         try:
             self.transport.bind([(url.host, url.port, url.tls) for url in urls])
         except LogError as error:

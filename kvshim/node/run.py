@@ -22,6 +22,7 @@ from kvshim.node.memory import tune_memory
 from kvshim.node.metering import wire_metrics
 from kvshim.node.notify import READY, STOPPING, notify
 from kvshim.node.parts import Parts, build
+from kvshim.server.joining import Joined
 from raft.interface import LogError
 
 Job: TypeAlias = Coroutine[Any, Any, None]
@@ -91,6 +92,7 @@ class _Run:
 
     async def _serve(self, parts: Parts, edge: Edge) -> None:
         await edge.start()
+        await parts.trust.admin.start()
         wire_metrics(parts)
         sampler = Sampler(parts.metrics.runtime, self._loop)
         sampler.start()
@@ -123,6 +125,8 @@ class _Run:
             parts.scrubber.run(),
             self._become_ready(parts),
         ]
+        if parts.trust.keeper is not None:
+            jobs.append(parts.trust.keeper.run())
         wanted = self._config.auto_compaction
         if wanted is not None and wanted.mode is CompactionMode.PERIODIC:
             jobs.append(parts.compactor.run_periodic(wanted.period_s))
@@ -137,10 +141,12 @@ class _Run:
         notify(READY)
         self._on_ready()
         config, book = self._config, parts.delivery.members
+        joined = Joined.load(self._data_dir.path)
+        name = joined.name if joined and config.name == "default" else config.name
         client_urls = [str(url) for url in config.advertise_client_urls]
         while True:
             try:
-                await book.publish(config.name, client_urls)
+                await book.publish(name, client_urls)
             except RequestError:
                 await asyncio.sleep(PUBLISH_RETRY_SECONDS)
             else:
@@ -152,6 +158,7 @@ class _Run:
         await parts.log.resign()
         parts.primacy.stop()
         failed = self._failure is not None
+        await parts.trust.admin.stop()
         parts.delivery.hub.close()
         await edge.stop(0.0 if failed else DRAIN_SECONDS)
         parts.delivery.proposer.stop()

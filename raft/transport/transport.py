@@ -72,6 +72,8 @@ class PeerTransport:
         """
         listeners = claim(addresses, self._dialler.options)
         self._listeners += listeners
+        if self._started:
+            self._acceptor.start(listeners)
         return [listener.address for listener in listeners]
 
     async def start(self) -> None:
