@@ -3,7 +3,8 @@
 import json
 import subprocess
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import grpc
 import pytest
@@ -19,35 +20,51 @@ from tests.support.grpc_client import EtcdClient
 
 ETCDCTL = REPOSITORY / "build" / "etcdctl"
 PROMOTE_SECONDS_MAX = 30.0
+T = TypeVar("T")
+
+
+NOT_YET = {
+    "etcdserver: can only promote a learner member which is in sync with leader",
+    "etcdserver: unhealthy cluster",
+    "etcdserver: rpc not supported for learner",
+}
+"""The learner has to catch up, and to hear of it; etcd waits 5 s before it trusts connections."""
+
+
+def until_it_may(call: Callable[[], T]) -> T:
+    """What the call answers once the cluster no longer finds that it is too early."""
+
+    def once() -> T | None:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            if error.details() not in NOT_YET:
+                raise
+            time.sleep(0.1)
+            return None
+
+    return wait_for(once, PROMOTE_SECONDS_MAX, lambda: "it is never late enough")
 
 
 def add_learner(etcd: EtcdClient, member: Member) -> int:
     request = pb.MemberAddRequest(peerURLs=[member.peer_url], isLearner=True)
-    answer = etcd.call("etcdserverpb.Cluster/MemberAdd", request, pb.MemberAddResponse)
+    method = "etcdserverpb.Cluster/MemberAdd"
+    answer = until_it_may(lambda: etcd.call(method, request, pb.MemberAddResponse))
     assert answer.member.isLearner
     return int(answer.member.ID)
 
 
 def promote(etcd: EtcdClient, member_id: int) -> None:
     """Promote as soon as the cluster finds the learner ready."""
-
-    def once() -> bool | None:
-        request = pb.MemberPromoteRequest(ID=member_id)
-        try:
-            etcd.call("etcdserverpb.Cluster/MemberPromote", request, pb.MemberPromoteResponse)
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
-                raise
-            time.sleep(0.1)
-            return None
-        return True
-
-    wait_for(once, PROMOTE_SECONDS_MAX, lambda: "the learner never got ready")
+    request = pb.MemberPromoteRequest(ID=member_id)
+    method = "etcdserverpb.Cluster/MemberPromote"
+    until_it_may(lambda: etcd.call(method, request, pb.MemberPromoteResponse))
 
 
 def remove(etcd: EtcdClient, member_id: int) -> None:
     request = pb.MemberRemoveRequest(ID=member_id)
-    etcd.call("etcdserverpb.Cluster/MemberRemove", request, pb.MemberRemoveResponse)
+    method = "etcdserverpb.Cluster/MemberRemove"
+    until_it_may(lambda: etcd.call(method, request, pb.MemberRemoveResponse))
 
 
 def join(cluster: Cluster, target: str) -> tuple[Member, int]:
@@ -69,7 +86,7 @@ def test_a_member_joins_under_load_and_replaces_the_leader(form: FormCluster, se
         target = next(member.target for member in cluster.members if member is not leader)
         joiner, _ = join(cluster, target)
         with client(joiner.target) as etcd:
-            voters = [m for m in etcd.members().members if not m.isLearner]
+            voters = [m for m in until_it_may(etcd.members).members if not m.isLearner]
             assert len(voters) == 4
             status = leader.status()
             assert status is not None
