@@ -35,6 +35,8 @@ class Formation:
 
 async def form(storage: Storage, config: Config, directory: Path, logger: Logger) -> Formation:
     """Raises `StartupError`."""
+    if storage.lost_its_first_members:
+        storage.store_first_members(_remembered(config, storage.log.member_id))
     if not storage.is_fresh:
         member_id, cluster_id = MemberID(storage.log.member_id), ClusterID(storage.log.cluster_id)
         if storage.members():
@@ -71,6 +73,15 @@ def _introduced(joined: Joined) -> list[Member]:
 
 def _begin(storage: Storage, config: Config) -> Formation:
     """A new cluster: the same members, and so the same ids, on each of them."""
+    members = _first_members(config)
+    cluster_id = cluster_id_of([MemberID(member.id) for member in members])
+    own = dict(config.initial_cluster)[config.name]
+    member_id = member_id_of(map(str, own), config.initial_cluster_token)
+    storage.begin_cluster(cluster_id, member_id, members)
+    return Formation(member_id, cluster_id)
+
+
+def _first_members(config: Config) -> list[Member]:
     members = [
         Member(
             id=member_id_of(map(str, urls), config.initial_cluster_token),
@@ -78,12 +89,23 @@ def _begin(storage: Storage, config: Config) -> Formation:
         )
         for _, urls in config.initial_cluster
     ]
-    members.sort(key=lambda member: member.id)
-    cluster_id = cluster_id_of([MemberID(member.id) for member in members])
-    own = dict(config.initial_cluster)[config.name]
-    member_id = member_id_of(map(str, own), config.initial_cluster_token)
-    storage.begin_cluster(cluster_id, member_id, members)
-    return Formation(member_id, cluster_id)
+    return sorted(members, key=lambda member: member.id)
+
+
+def _remembered(config: Config, own_id: int) -> list[Member]:
+    """The first members of a cluster whose log is there but not its store. Raises `StartupError`.
+
+    A member that was alone keeps its id, whatever its addresses are by now.
+    """
+    members = _first_members(config)
+    if len(members) == 1:
+        return [_member(config, own_id)]
+    if all(member.id != own_id for member in members):
+        raise StartupError(
+            f"the store in {config.data_dir} is missing, and --initial-cluster does not name the"
+            " members that its log began with: give the first --initial-cluster again"
+        )
+    return members
 
 
 async def _join(storage: Storage, config: Config, directory: Path, logger: Logger) -> Formation:

@@ -72,13 +72,22 @@ class Storage:
         it, so that whoever comes later gets it with a snapshot. The store is durable before the
         log says that it exists; a crash between the two leaves data that is still fresh.
         """
+        self.store_first_members(members)
+        self.log.bootstrap(
+            cluster_id, member_id, cut_index=FIRST_INDEX, cut_term=FIRST_TERM, term=FIRST_TERM
+        )
+
+    @property
+    def lost_its_first_members(self) -> bool:
+        """Is the store new, and the log whole but for the entry that stands for them?"""
+        return self.store.applied_index == 0 and self.log.first_index == FIRST_INDEX + 1
+
+    def store_first_members(self, members: Sequence[Member]) -> None:
+        """Make the store what it is behind entry 1, durably."""
         with self.store.write() as batch:
             store_members(batch, members)
             batch.set_applied(FIRST_INDEX, FIRST_TERM)
         self.backend.checkpointer.truncate()
-        self.log.bootstrap(
-            cluster_id, member_id, cut_index=FIRST_INDEX, cut_term=FIRST_TERM, term=FIRST_TERM
-        )
 
     def begin_joining(self, cluster_id: int, member_id: int) -> None:
         """Make fresh data that of a member who waits for a snapshot."""

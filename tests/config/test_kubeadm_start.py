@@ -148,5 +148,5 @@ def test_the_manifest_of_kubeadm_starts_a_node_that_serves(tmp_path, replaced):
         # A busy machine may be told of as well.
         told = [line for line in warnings if "took too long" not in line["msg"]]
         assert {line["msg"] for line in told} <= {"flag has no effect", "flag has a new name"}
-        assert len(told) == 7 + (1 if replaced else 0)
+        assert len(told) == 2 + (1 if replaced else 0)
         assert node.lines()[-1]["msg"] == "stopped"
