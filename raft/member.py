@@ -105,8 +105,8 @@ class Member:
         """Propose commands as one; see `raft.core.Node.propose`."""
         return self.core.propose([Proposal(command) for command in commands])
 
-    def propose_change(self, change: ConfChange) -> None:
-        """Propose a change of members. Raises `ProposalDropped`.
+    def propose_change(self, change: ConfChange) -> int:
+        """Propose a change of members, as `propose` does commands. Raises `ProposalDropped`.
 
         The first membership is not in the log, so a newcomer must get it with a snapshot: a log
         that still begins at its first entry is cut before anyone joins.
@@ -116,7 +116,7 @@ class Member:
             if durable < 1:
                 raise ConfChangeRefused("the store is too young: try again in a minute")
             self._storage.cut(min(durable, Index(1)))
-        self.core.propose_change(change)
+        return self.core.propose_change(change)
 
     def hold_log(self, member: MemberId, index: Index) -> None:
         """Keep the entries behind `index` while a snapshot is on its way to `member`."""

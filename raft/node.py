@@ -28,6 +28,7 @@ from raft.core.ready import Ready, SnapshotOrder
 from raft.database import WalCopier
 from raft.interface import (
     ConfChange,
+    ConfChangeRefused,
     Index,
     LogError,
     LogStatus,
@@ -48,6 +49,11 @@ member that heard nothing because it did not listen shall not call an election f
 
 FORWARDS_REMEMBERED_MAX: Final = 256
 """Forwards that a leader may still refuse, kept to be proposed again."""
+
+CHANGE_ANSWER_SECONDS: Final = 1.0
+"""How long a forwarded change of members waits to hear that the leader refused it."""
+
+CHANGE_POLL_SECONDS: Final = 0.02
 
 
 class Messenger(Protocol):
@@ -148,6 +154,7 @@ class Node:
         self._stopping = False
         self._held: deque[_Held] = deque()
         self._forwards: OrderedDict[int, _Held] = OrderedDict()
+        self._changes: dict[int, asyncio.Future[None]] = {}
         self._reads: dict[int, asyncio.Future[Index]] = {}
         self._read_number = 0
         self._leader_waiters: list[asyncio.Future[None]] = []
@@ -231,7 +238,27 @@ class Node:
 
     async def propose_change(self, change: ConfChange) -> None:
         """Propose a change of members; see `ReplicatedLog.propose_change`."""
-        await self._ask(lambda member: member.propose_change(change))
+        before, sequence = self._status.membership, 0
+        refusal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def offer(member: Member) -> None:
+            nonlocal sequence
+            sequence = member.propose_change(change)
+            if sequence:
+                self._changes[sequence] = refusal
+
+        await self._ask(offer)
+        if not sequence:
+            return
+        # The leader answers only if it refuses; a change that it took shows in the membership.
+        until = time.monotonic() + CHANGE_ANSWER_SECONDS
+        try:
+            while self._status.membership == before and time.monotonic() < until:
+                await asyncio.wait([refusal], timeout=CHANGE_POLL_SECONDS)
+                if refusal.done():
+                    raise ConfChangeRefused("the leader did not take the change")
+        finally:
+            self._queue.put(lambda: self._forget_change(sequence))
 
     async def transfer_leadership(self, to: MemberId) -> None:
         """Hand over to `to`. Raises `ProposalDropped`; TimeoutError after an election timeout."""
@@ -331,6 +358,8 @@ class Node:
     def forwards_refused(self, sequences: Sequence[int]) -> None:
         """Propose again what the leader did not take."""
         for sequence in sequences:
+            if (change := self._changes.get(sequence)) is not None:
+                self._tell(change)
             held = self._forwards.pop(sequence, None)
             if held is not None:
                 self._held.append(held)
@@ -467,6 +496,9 @@ class Node:
         for held in waiting:
             if held.deadline > now:
                 self._propose(held)
+
+    def _forget_change(self, sequence: int) -> None:
+        self._changes.pop(sequence, None)
 
     def _forget_old(self, now: float) -> None:
         while self._forwards and next(iter(self._forwards.values())).deadline < now:
