@@ -52,6 +52,7 @@ from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
+from kvshim.server.roles import Roles
 from kvshim.server.scrubber import Scrubber
 from kvshim.transport.options import GRPC_OVERHEAD_BYTES
 from kvshim.watch.hub import Hub
@@ -79,6 +80,7 @@ class Parts:
     peers: Peers
     trust: Trust
     primacy: LeasePrimacy
+    roles: Roles
 
     def methods(self) -> list[Method]:
         """Everything that clients can call, for a transport."""
@@ -247,6 +249,7 @@ async def build(
         peers=peers,
         trust=trust,
         primacy=primacy,
+        roles=Roles(leadership, book, ready=peers.caught_up, reached=peers.reached, now=loop.time),
     )
 
 

@@ -35,6 +35,9 @@ from raft.transport import (
 INFO_METHOD: Final = "cluster-info"
 INFO_SECONDS: Final = 5.0
 
+CAUGHT_UP_ENTRIES: Final = 100
+"""So few entries behind, a learner may vote; the core refuses one that lags more than 256."""
+
 
 class Peers:
     """The transport of a member, and what comes in by it."""
@@ -106,6 +109,20 @@ class Peers:
         if leader in (0, self._book.own_id):
             raise NoLeader
         return await self.transport.call(MemberId(leader), method, payload, TRY_SECONDS)
+
+    def reached(self) -> set[int]:
+        """Members that are connected now, this one included."""
+        others = self.transport.status().items()
+        return {self._book.own_id} | {member for member, way in others if way.connected}
+
+    def caught_up(self) -> set[int]:
+        """Members that follow the log closely; empty unless this one leads."""
+        status = self._log.status()
+        return {
+            member
+            for member, match in status.matches
+            if status.last_index - match <= CAUGHT_UP_ENTRIES
+        }
 
     # -- raft.transport.Receiver
 

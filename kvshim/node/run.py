@@ -123,6 +123,7 @@ class _Run:
             parts.delivery.lessor.run(),
             parts.delivery.quota.run(),
             parts.scrubber.run(),
+            parts.roles.run(),
             self._become_ready(parts),
         ]
         if parts.trust.keeper is not None:

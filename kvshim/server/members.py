@@ -18,6 +18,7 @@ from kvshim.errors import (
     MemberExists,
     MemberNotFound,
     MemberNotLearner,
+    MemberRefused,
     NotEnoughStarted,
     PeerURLExists,
     RequestTimedOut,
@@ -119,6 +120,10 @@ class MemberBook:
         """Give a learner a vote."""
         return await self._change(ChangeKind.PROMOTE, Member(id=member_id), self._check_promote)
 
+    async def demote(self, member_id: int) -> Sequence[Member]:
+        """Take a member's vote; it goes on as a learner."""
+        return await self._change(ChangeKind.DEMOTE, Member(id=member_id), self._check_demote)
+
     async def update(self, member_id: int, peer_urls: Sequence[str]) -> Sequence[Member]:
         """A member has moved."""
         self._find(member_id)
@@ -173,6 +178,10 @@ class MemberBook:
             raise MemberNotLearner
         if self._strict:  # It counts as started: the leader has heard that it caught up.
             _refuse_too_few(_started(self._voters()) + 1, len(self._voters()) + 1)
+
+    def _check_demote(self, asked: Member) -> None:
+        if self._find(asked.id).learner:
+            raise MemberRefused(f"member {asked.id:x} has no vote")
 
     async def _change(
         self, kind: ChangeKind, member: Member, check: Callable[[Member], None]
