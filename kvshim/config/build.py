@@ -57,6 +57,7 @@ def build(settings: Settings, notices: list[Notice]) -> Config:
         initial_cluster_token=settings.text("initial-cluster-token"),
         heartbeat_ms=settings.number("heartbeat-interval"),
         election_ms=settings.number("election-timeout"),
+        election_given=settings.given("election-timeout"),
         pre_vote=settings.flag("pre-vote"),
         strict_reconfig_check=settings.flag("strict-reconfig-check"),
         snapshot_count=settings.number("snapshot-count"),

@@ -163,6 +163,8 @@ class Config:
     initial_cluster_token: str
     heartbeat_ms: int
     election_ms: int
+    election_given: bool
+    """Not given, elections are quicker than etcd's, while leases and requests keep its times."""
     pre_vote: bool
     strict_reconfig_check: bool
     snapshot_count: int

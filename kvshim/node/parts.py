@@ -38,7 +38,12 @@ from kvshim.node.proposals import OwnProposals
 from kvshim.node.reports import Reports
 from kvshim.node.storage import READER_THREADS, Storage
 from kvshim.node.tenure import announce
-from kvshim.node.timing import lease_ttl_min_seconds, node_options, request_timeout_seconds
+from kvshim.node.timing import (
+    lease_ttl_min_seconds,
+    node_options,
+    raft_election_ms,
+    request_timeout_seconds,
+)
 from kvshim.node.trust import Trust
 from kvshim.rpc import Method
 from kvshim.server.alarms import Alarms
@@ -150,7 +155,10 @@ async def build(
     store = storage.store
     formation = await form(storage, config, data_dir.path, logger)
     member_id, cluster_id = formation.member_id, formation.cluster_id
-    leadership = Leadership(member_id, config.election_ms / 1000)
+    election_ms = raft_election_ms(
+        config.heartbeat_ms, config.election_ms, given=config.election_given
+    )
+    leadership = Leadership(member_id, election_ms / 1000)
 
     def on_leader(leader_id: int, term: int) -> None:
         if not loop.is_closed():
@@ -169,7 +177,7 @@ async def build(
         storage.log,
         cluster_id=cluster_id,
         member_id=member_id,
-        options=node_options(config.heartbeat_ms, config.election_ms),
+        options=node_options(config.heartbeat_ms, election_ms),
         hooks=hooks,
     )
     timeout_seconds = request_timeout_seconds(config.election_ms)
