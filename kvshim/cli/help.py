@@ -22,6 +22,7 @@ Usage:
   kvshim join        become a member and start: kvshim join <address>#<token> [flags]
   kvshim remove-node take a member out of the cluster
   kvshim certs       show this node's certificates
+  kvshim status      show the cluster: members, leader, quorum
   kvshim version     show versions
   kvshim help        show this help
 

@@ -23,6 +23,7 @@ _COMMANDS: Mapping[str, str] = {
     "add-node": "kvshim.cli.add_node:run",
     "join": "kvshim.cli.join:run",
     "certs": "kvshim.cli.certs:run",
+    "status": "kvshim.cli.status:run",
     "remove-node": "kvshim.cli.remove_node:run",
 }
 """Commands by name, as module and function. The function gets the arguments after the name."""

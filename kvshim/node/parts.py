@@ -59,6 +59,8 @@ from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
 from kvshim.server.roles import Roles
 from kvshim.server.scrubber import Scrubber
+from kvshim.server.status import METHOD as STATUS_METHOD
+from kvshim.server.status import ClusterStatus
 from kvshim.transport.options import GRPC_OVERHEAD_BYTES
 from kvshim.watch.hub import Hub
 from raft.node import Node, NodeHooks
@@ -233,7 +235,19 @@ async def build(
         trust=trust,
     )
     peers.show(book.members)
-    trust.start(peers.transport, proposer, delivery.reader, logger)
+    status = ClusterStatus(
+        cluster_id,
+        book,
+        leadership,
+        log,
+        reached=peers.reached,
+        ask_leader=peers.ask_leader,
+        sizes=lambda: storage.backend.sizes(),  # noqa: PLW0108 - snapshots replace it
+        applied=lambda: store.applied_index,
+        now=loop.time,
+    )
+    peers.answer(STATUS_METHOD, status.handle)
+    trust.start(peers.transport, proposer, delivery.reader, logger, status.admin)
     primacy = LeasePrimacy(lessor, delivery.reader, leadership)
     lessor.restore(leases)
     lease_calls = LeaseCalls(lessor, delivery.reader, leadership, peers.ask_leader, timeout_seconds)

@@ -74,8 +74,12 @@ class Peers:
         """Say who takes what comes in; before `start`."""
         self._snapshots = SnapshotSender(machine, self.transport, self._log, self._directory)
         self._log.connect(self.transport, self._snapshots)
-        self.transport.handle(KEEPALIVE_METHOD, _answering(calls.handle_keepalive))
-        self.transport.handle(TTL_METHOD, _answering(calls.handle_ttl))
+        self.answer(KEEPALIVE_METHOD, calls.handle_keepalive)
+        self.answer(TTL_METHOD, calls.handle_ttl)
+
+    def answer(self, method: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answer a call of other members; its `RequestError` refuses."""
+        self.transport.handle(method, _answering(handler))
 
     def bind(self) -> None:
         """Claim the addresses for peers, if there may be any. Raises `StartupError`."""

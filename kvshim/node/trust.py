@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -82,17 +82,22 @@ class Trust:
         return [parse_url(url) for url in own.peer_urls] if own and self._speaks_tls() else []
 
     def start(
-        self, transport: PeerTransport, proposer: Proposer, reader: Reader, logger: Logger
+        self,
+        transport: PeerTransport,
+        proposer: Proposer,
+        reader: Reader,
+        logger: Logger,
+        status: Handler,
     ) -> None:
         """Answer joiners, members and the operator from now on."""
         self._transport = transport
         cluster = LoggedCluster(self._cluster_id, self._book, proposer, reader)
-        handlers: Mapping[str, Handler] = {}
+        handlers: dict[str, Handler] = {"status": status}
         self.keeper: CertificateKeeper | None = None
         if self._tls is not None:
             admission = Admission(self.pki, cluster, logger, open_address=self._open_address)
             serve(admission, transport)
-            handlers = admission.admin_handlers()
+            handlers.update(admission.admin_handlers())
             self.keeper = CertificateKeeper(
                 self.pki, self._tls, cluster, transport, log=logger, changed=self._book.changed
             )

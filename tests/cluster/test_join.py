@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -117,6 +118,14 @@ def test_three_nodes_form_a_cluster_that_outlives_the_first(nodes: list[Node]) -
     until(key.exists, "the CA's key is on one node only")
     for secret in ("ca.key", "node.pem"):
         assert (two.data / "pki" / secret).stat().st_mode & 0o777 == 0o600
+
+    for node in (one, two):  # the leader, and one that asks it
+        shown = json.loads(command("status", "--data-dir", str(node.data), "-o", "json"))
+        assert [m["name"] for m in shown["members"] if m["leads"]] == ["one"]
+        assert {m["role"] for m in shown["members"]} == {"voter"}
+        assert all(m["reached"] and m["lag_entries"] < 10 for m in shown["members"])
+        assert shown["quorum"]["failures_tolerated"] == 1
+    assert "1 may fail" in command("status", "--data-dir", str(three.data))
 
     one.kill()
     put = rpc_pb2.PutRequest(key=b"c", value=b"d")

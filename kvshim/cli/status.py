@@ -1,0 +1,67 @@
+"""`kvshim status`: who is in the cluster, who leads, and what it survives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kvshim.cli.admin_options import data_dir_option, node_at, run_command
+
+
+def run(arguments: Sequence[str]) -> int:
+    return run_command(_status, arguments)
+
+
+@click.command("status")
+@data_dir_option
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def _status(data_dir: Path, output: str) -> None:
+    """Show the cluster, as the node that runs here sees it."""
+    found = node_at(data_dir).call("status", {})
+    if output == "json":
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n".join(_lines(found)))
+
+
+def _lines(found: Mapping[str, Any]) -> list[str]:
+    quorum = found["quorum"]
+    leader = next((_name(m) for m in found["members"] if m["leads"]), "")
+    lines = [
+        f"Cluster {found['cluster_id']}, term {found['term']}, "
+        + (f"led by {leader} since {found['leader_since']}" if leader else "without a leader"),
+        f"Voters {quorum['voters']}, majority {quorum['majority']}, reached"
+        f" {quorum['voters_reached']}: {quorum['failures_tolerated']} may fail",
+        f"Applied {found['applied_index']} of {found['commit_index']}, store"
+        f" {found['db_bytes'] / (1 << 20):.1f} MiB, in use"
+        f" {found['db_bytes_in_use'] / (1 << 20):.1f} MiB",
+        "",
+        *_table(found["members"]),
+    ]
+    return lines + [f"Warning: {text}" for text in quorum["warnings"]]
+
+
+def _table(members: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [("MEMBER", "NAME", "ROLE", "REACHED", "LAG", "PEER ADDRESSES")]
+    for member in members:
+        lag = member["lag_entries"]
+        rows.append(
+            (
+                member["id"],
+                member["name"] or "(not started)",
+                "leader" if member["leads"] else member["role"],
+                "yes" if member["reached"] else "no",
+                "?" if lag is None else str(lag),
+                ",".join(member["peer_urls"]),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _name(member: Mapping[str, Any]) -> str:
+    return str(member["name"] or member["id"])
