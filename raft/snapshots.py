@@ -54,6 +54,11 @@ class SnapshotSender:
         self._one_at_a_time = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def clean(self) -> None:
+        """Remove copies that a process before this one left behind; blocks."""
+        for path in self._directory.glob("snapshot-to-*.tmp*"):
+            path.unlink(missing_ok=True)
+
     def send(self, order: SnapshotOrder) -> None:
         """Copy the store and send it; `SnapshotUser.snapshot_sent` follows in any case."""
         self._spawn(self._send(order))

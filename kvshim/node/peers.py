@@ -5,6 +5,7 @@ Event loop.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -99,6 +100,8 @@ class Peers:
 
     async def start(self) -> None:
         """Connect to the others, and answer them."""
+        if self._snapshots is not None:
+            await asyncio.to_thread(self._snapshots.clean)
         await self.transport.start()
 
     async def stop(self) -> None:
