@@ -26,12 +26,19 @@ def run(arguments: Sequence[str]) -> int:
     help="Instead of a new member: a new certificate for this one (id or name), "
     "whose certificate expired while it was off.",
 )
-def _add_node(data_dir: Path, renew: str) -> None:
+@click.option(
+    "--address",
+    metavar="HOST[:PORT]",
+    default="",
+    help="Where other nodes reach this one, when its first neighbour is to come "
+    "(default: the address by which this machine reaches others, port 2380).",
+)
+def _add_node(data_dir: Path, renew: str, address: str) -> None:
     """Print the line that makes another machine a member of this cluster.
 
     Run on a voter. The line holds a secret: it lets one node in, once, for 15 minutes.
     """
-    answer = node_at(data_dir).call("add-node", {"renew": renew})
+    answer = node_at(data_dir).call("add-node", {"renew": renew, "address": address})
     print(answer["line"])
     minutes = max(1, round((answer["expires_ms"] / 1000 - time.time()) / 60))
     _hint(f"Run it on the node to add. It works once, for {minutes} minutes.")

@@ -12,10 +12,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from kvshim.apply.members import removed_of
 from kvshim.config import Config
-from kvshim.config.url import Scheme, Url, parse_url
+from kvshim.config.url import Url, parse_url
 from kvshim.errors import KvshimError
 from kvshim.logs import Logger
 from kvshim.mvcc.store import Store
@@ -103,13 +104,15 @@ class Trust:
             )
         self.admin = AdminServer(self._directory / SOCKET_NAME, handlers, logger)
 
-    async def _open_address(self) -> None:
+    async def _open_address(self, wanted: str) -> None:
         """This member is to have its first neighbour: listen where that can reach it."""
-        url = Url(Scheme.HTTPS, _own_host(), PEER_PORT)
+        url = _peer_url(wanted or _own_host())
         try:
             self._transport.bind([(url.host, url.port, True)])
         except LogError as error:
-            raise KvshimError(f"cannot listen for other nodes: {error}") from error
+            raise KvshimError(
+                f"cannot listen for other nodes: {error}; --address HOST:PORT says another place"
+            ) from error
         await self._book.update(self._book.own_id, [str(url)])
 
     def _authorize(self, certificate: PeerCertificate | None, hello: Hello) -> str | None:
@@ -123,6 +126,16 @@ class Trust:
 
     def _own(self) -> Member | None:
         return next((m for m in self._book.members if m.id == self._book.own_id), None)
+
+
+def _peer_url(address: str) -> Url:
+    """HOST or HOST:PORT as an address for members."""
+    try:
+        if not urlsplit(f"//{address}").port:
+            address += f":{PEER_PORT}"
+        return parse_url(f"https://{address}")
+    except ValueError as error:
+        raise KvshimError(f"{address!r} is not HOST or HOST:PORT: {error}") from None
 
 
 def _own_host() -> str:

@@ -115,10 +115,11 @@ class Admission:
         *,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
-        open_address: Callable[[], Awaitable[None]] | None = None,
+        open_address: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         """`open_address` gives this member an https:// peer address when it is to have its first
-        neighbour; it may raise a `KvshimError`.
+        neighbour: the operator's HOST[:PORT], or one of its own choice for an empty text. It may
+        raise a `KvshimError`.
         """
         self._pki = pki
         self._cluster = cluster
@@ -156,12 +157,16 @@ class Admission:
     # --- the operator ----------------------------------------------------------------------------
 
     async def _admin_add_node(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`{"renew": id or name, optional}` -> `{"line", "address", "expires_ms"}`."""
+        """`{"renew": id or name, "address": HOST[:PORT]}`, both optional, ->
+        `{"line", "address", "expires_ms"}`.
+        """
         self._authority()
-        address = self._own_address()
+        address, wanted = self._own_address(), str(arguments.get("address", ""))
         if not address and self._open_address is not None:
-            await self._open_address()
+            await self._open_address(wanted)
             address = self._own_address()
+        elif wanted not in ("", address, address.rpartition(":")[0]):
+            raise Refused(f"other nodes reach this one at {address} already: leave --address out")
         if not address:
             raise Refused("nodes join by TLS, and this node has no https:// peer address")
         renew = str(arguments.get("renew", ""))

@@ -42,6 +42,11 @@ class Node:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*KVSHIM, *command, *flags], stdout=log, stderr=log)
 
+    def line_for_another(self) -> str:
+        """What `kvshim add-node` prints; this node may have no neighbour yet."""
+        here = f"127.0.0.1:{self.peer}"
+        return command("add-node", "--data-dir", str(self.data), "--address", here)
+
     def join(self, line: str) -> None:
         """Type the line, with an address of its own: all these nodes are on one machine."""
         word = line.split()[2]
@@ -83,6 +88,15 @@ def command(*arguments: str) -> str:
     return done.stdout
 
 
+def failing(*arguments: str) -> str:
+    done = subprocess.run(
+        [*KVSHIM, *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
 def until(condition: Callable[[], object], what: str, seconds: float = 40.0) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -107,10 +121,10 @@ def test_three_nodes_form_a_cluster_that_outlives_the_first(nodes: list[Node]) -
     until(lambda: one.voters() == 1, "the first node does not come up")
     one.ask("KV/Put", rpc_pb2.PutRequest(key=b"a", value=b"b"), rpc_pb2.PutResponse)
 
-    two.join(command("add-node", "--data-dir", str(one.data)))
+    two.join(one.line_for_another())
     until(lambda: "two" in one.names(), "the second node does not join")
     assert one.voters() == 1, "two voters would be worse than one"
-    three.join(command("add-node", "--data-dir", str(one.data)))
+    three.join(one.line_for_another())
     until(lambda: one.voters() == 3, "the joined nodes get no votes")
     range_request = rpc_pb2.RangeRequest(key=b"a")
     assert three.ask("KV/Range", range_request, rpc_pb2.RangeResponse).kvs[0].value == b"b"
@@ -132,7 +146,7 @@ def test_three_nodes_form_a_cluster_that_outlives_the_first(nodes: list[Node]) -
     until(lambda: two.ask("KV/Put", put, rpc_pb2.PutResponse), "nobody takes over")
     gone = next(member for member in two.members() if member.name == "one")
     command("remove-node", f"{gone.ID:x}", "--data-dir", str(two.data))
-    four.join(command("add-node", "--data-dir", str(two.data)))
+    four.join(command("add-node", "--data-dir", str(two.data)))  # it listens since it joined
     until(
         lambda: "four" in two.names() and two.voters() == 3, "no node takes the place of the first"
     )
@@ -142,5 +156,21 @@ def test_the_printed_line_is_all_that_a_node_needs(nodes: list[Node]) -> None:
     one, *_ = nodes
     one.start()
     until(lambda: one.voters() == 1, "the first node does not come up")
-    line = command("add-node", "--data-dir", str(one.data))
-    assert re.search(r"^kvshim join \S+:\d+#\S+$", line, re.MULTILINE)
+    line = one.line_for_another()
+    assert re.fullmatch(rf"kvshim join 127\.0\.0\.1:{one.peer}#\S+", line.strip())
+    again = command("add-node", "--data-dir", str(one.data))
+    assert again.split("#")[0] == line.split("#")[0]
+    elsewhere = ("--address", f"127.0.0.1:{nodes[1].peer}")
+    assert "leave --address out" in failing("add-node", "--data-dir", str(one.data), *elsewhere)
+
+
+def test_a_taken_port_is_said_and_another_can_be_given(nodes: list[Node]) -> None:
+    one, *_ = nodes
+    one.start()
+    until(lambda: one.voters() == 1, "the first node does not come up")
+    taken = ("--address", f"127.0.0.1:{one.client}")
+    said = failing("add-node", "--data-dir", str(one.data), *taken)
+    assert "in use" in said
+    assert "--address" in said
+    assert "HOST:PORT" in failing("add-node", "--data-dir", str(one.data), "--address", "a:b:c")
+    assert one.line_for_another()

@@ -63,7 +63,7 @@ async def test_add_node_wants_an_address_for_others_and_opens_one_if_it_can(
     assert await run("add-node", "--data-dir", tmp_path / "first") == 1
     assert "no https:// peer address" in capsys.readouterr().err
 
-    async def open_address():
+    async def open_address(_wanted):
         own.peer_urls[:] = reachable
 
     first.admission._open_address = open_address
