@@ -166,6 +166,30 @@ class LogStorage:
         self._save(state)
         self._last_term = cut_term
 
+    def begin_anew(self, cluster_id: int, *, generation: int) -> None:
+        """Make this the log of another cluster, in one transaction and in a term of its own.
+
+        All that it held is taken for committed and is in that generation of the state machine's
+        file, durably: the log begins empty behind it. For the sole survivor of a lost majority.
+        """
+        last = self.last_index
+        state = replace(
+            self._known,
+            cluster_id=cluster_id,
+            generation=generation,
+            term=Term(self._state.term + 1),
+            vote=MemberId(0),
+            commit_index=last,
+            cut_index=last,
+            cut_term=self._last_term,
+        )
+        with self._errors(), self._db:
+            self._db.execute(form.CUT_ALL)
+            self._db.execute(form.SAVE_STATE, state.row())
+        self._sizes.clear()
+        self._bytes = 0
+        self._note_state(state)
+
     def set_generation(self, generation: int) -> None:
         """Make another generation of the state machine's file the current one."""
         self._save(replace(self._known, generation=generation))

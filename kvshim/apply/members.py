@@ -64,6 +64,19 @@ def store_members(batch: WritesMeta, members: Iterable[Member]) -> None:
     batch.meta_put(META_NAME, _encode(members, ()))
 
 
+def keep_only(batch: WritesMeta, member_id: int) -> Member:
+    """Make this the only member, with a vote; the others' ids are never used again.
+
+    Raises `MemberNotFound` if it is none. Only for a cluster that begins anew from one member.
+    """
+    book = _load(batch)
+    member = _find(book, member_id)
+    member.learner = False
+    gone = [other.id for other in book.members if other.id != member_id]
+    batch.meta_put(META_NAME, _encode([member], [*book.removed, *gone]))
+    return member
+
+
 def apply_change(batch: WritesMeta, change: ConfChange) -> tuple[int, Applied]:
     """Bring a change of membership about; returns the command's id and its result."""
     asked = MemberChange.FromString(change.context)

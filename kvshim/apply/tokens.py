@@ -56,5 +56,10 @@ def apply_token_spend(batch: WritesMeta, request: TokenSpendRequest) -> Applied:
     return Applied(TokenSpendResponse(token=token))
 
 
+def forget_tokens(batch: WritesMeta) -> None:
+    """No join token is good any more."""
+    batch.meta_put(META_NAME, Tokens().SerializeToString())
+
+
 def _load(view: ReadsMeta) -> Tokens:
     return Tokens.FromString(view.meta(META_NAME) or b"")

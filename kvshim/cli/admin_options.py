@@ -21,7 +21,7 @@ data_dir_option = click.option(
     "--data-dir",
     envvar="ETCD_DATA_DIR",
     type=click.Path(path_type=Path),
-    default=Path("default.etcd"),
+    default=Path("default.kvshim"),
     show_default=True,
     help="The data directory of the node that runs here.",
 )

@@ -25,6 +25,7 @@ _COMMANDS: Mapping[str, str] = {
     "certs": "kvshim.cli.certs:run",
     "status": "kvshim.cli.status:run",
     "remove-node": "kvshim.cli.remove_node:run",
+    "recover": "kvshim.cli.recover:run",
 }
 """Commands by name, as module and function. The function gets the arguments after the name."""
 

@@ -21,6 +21,7 @@ from kvshim.config.model import (
     PeerTls,
     TlsVersion,
     TransportKind,
+    WithoutQuorum,
 )
 from kvshim.config.settings import Notice, NoticeKind
 from kvshim.config.url import Scheme, Url, parse_url
@@ -51,6 +52,7 @@ __all__ = [
     "Url",
     "UsageError",
     "VersionWanted",
+    "WithoutQuorum",
     "load",
     "parse_url",
 ]

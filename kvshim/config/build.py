@@ -22,6 +22,7 @@ from kvshim.config.model import (
     PeerTls,
     TlsVersion,
     TransportKind,
+    WithoutQuorum,
 )
 from kvshim.config.settings import Notice, NoticeKind, Settings, Source
 from kvshim.config.url import Url, parse_url
@@ -53,6 +54,7 @@ def build(settings: Settings, notices: list[Notice]) -> Config:
         listen_metrics_urls=_metrics_urls(settings),
         metrics_urls_given=settings.given("listen-metrics-urls"),
         initial_cluster=_initial_cluster(settings, name, advertised_to_peers),
+        initial_cluster_given=bool(settings.texts.get("initial-cluster")),
         initial_cluster_state=ClusterState(settings.text("initial-cluster-state")),
         initial_cluster_token=settings.text("initial-cluster-token"),
         heartbeat_ms=settings.number("heartbeat-interval"),
@@ -69,6 +71,7 @@ def build(settings: Settings, notices: list[Notice]) -> Config:
         watch_progress_notify_interval_s=_progress_interval(settings, notices),
         warning_apply_duration_s=settings.seconds("warning-apply-duration"),
         warning_unary_request_duration_s=settings.seconds("warning-unary-request-duration") or 0.3,
+        read_only_without_quorum=WithoutQuorum(settings.text("read-only-without-quorum")),
         transport=TransportKind(settings.text("transport")),
         max_concurrent_streams=settings.number("max-concurrent-streams"),
         grpc_keepalive_min_time_s=max(0.0, settings.seconds("grpc-keepalive-min-time")),

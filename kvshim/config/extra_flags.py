@@ -19,6 +19,16 @@ EXTRAS: tuple[Flag, ...] = (
     ),
     Flag(
         Section.KVSHIM,
+        "read-only-without-quorum",
+        Kind.CHOICE,
+        "nothing",
+        Disposition.OBEYED,
+        "What is served without a majority beside serializable reads; stale-reads: gets and lists,"
+        " from this member's store, which may lack what the others know.",
+        choices=("nothing", "stale-reads"),
+    ),
+    Flag(
+        Section.KVSHIM,
         "wal-bytes-max",
         Kind.INT64,
         str(64 * 1024 * 1024),

@@ -31,6 +31,13 @@ class MetricsLevel(Enum):
     EXTENSIVE = "extensive"
 
 
+class WithoutQuorum(Enum):
+    """What is served while there is no leader, beside serializable reads."""
+
+    NOTHING = "nothing"
+    STALE_READS = "stale-reads"
+
+
 class TransportKind(Enum):
     GRPCIO = "grpcio"
     HTTP2 = "http2"
@@ -159,6 +166,8 @@ class Config:
     """A default metrics address in use is a warning, one that was asked for is an error."""
 
     initial_cluster: tuple[tuple[str, tuple[Url, ...]], ...]
+    initial_cluster_given: bool
+    """Without it the node is alone, in a cluster of a random id."""
     initial_cluster_state: ClusterState
     initial_cluster_token: str
     heartbeat_ms: int
@@ -180,6 +189,7 @@ class Config:
     warning_apply_duration_s: float
     warning_unary_request_duration_s: float
 
+    read_only_without_quorum: WithoutQuorum
     transport: TransportKind
     max_concurrent_streams: int
     grpc_keepalive_min_time_s: float

@@ -15,6 +15,7 @@ from kvshim.errors import StartupError
 from kvshim.logs import Logger
 from kvshim.node.identity import cluster_id_of, member_id_of
 from kvshim.node.peers import ask_cluster
+from kvshim.node.recovery import new_cluster_id, settle_plan
 from kvshim.node.storage import Storage
 from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.pki.files import Pki
@@ -35,6 +36,7 @@ class Formation:
 
 async def form(storage: Storage, config: Config, directory: Path, logger: Logger) -> Formation:
     """Raises `StartupError`."""
+    settle_plan(directory, storage.log.cluster_id)
     if storage.lost_its_first_members:
         storage.store_first_members(_remembered(config, storage.log.member_id))
     if not storage.is_fresh:
@@ -72,9 +74,14 @@ def _introduced(joined: Joined) -> list[Member]:
 
 
 def _begin(storage: Storage, config: Config) -> Formation:
-    """A new cluster: the same members, and so the same ids, on each of them."""
+    """A new cluster. If flags name its members, they give the same ids on each of them; without
+    any, a cluster id of its own keeps this cluster apart from all others that began so.
+    """
     members = _first_members(config)
-    cluster_id = cluster_id_of([MemberID(member.id) for member in members])
+    if config.initial_cluster_given:
+        cluster_id = cluster_id_of([MemberID(member.id) for member in members])
+    else:
+        cluster_id = ClusterID(new_cluster_id())
     own = dict(config.initial_cluster)[config.name]
     member_id = member_id_of(map(str, own), config.initial_cluster_token)
     storage.begin_cluster(cluster_id, member_id, members)

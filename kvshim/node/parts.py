@@ -26,7 +26,7 @@ from kvshim.api.watch import WatchService
 from kvshim.apply.machine import ApplyMachine
 from kvshim.apply.members import members_of
 from kvshim.backend.datadir import DataDir
-from kvshim.config import Config
+from kvshim.config import Config, WithoutQuorum
 from kvshim.logs import Logger
 from kvshim.metrics.registry import Metrics
 from kvshim.mvcc.scrub import Fault, Scrub
@@ -210,7 +210,15 @@ async def build(
         alarms=alarms,
         quota=quota,
         proposer=proposer,
-        reader=Reader(store, log, readers, timeout_seconds, leadership, logger=logger),
+        reader=Reader(
+            store,
+            log,
+            readers,
+            timeout_seconds,
+            leadership,
+            stale_reads=config.read_only_without_quorum is WithoutQuorum.STALE_READS,
+            logger=logger,
+        ),
         physical=PhysicalCompaction(store.physically_compacted),
         reports=reports,
         on_fatal=on_fatal,
