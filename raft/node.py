@@ -5,7 +5,7 @@ comes or a tick is due, takes all that waits, sends what may leave before the di
 durable with one fsync and hands over what is committed; while the state machine applies one batch
 on a thread of its own, the next one is already being written. It does nothing else, so a disk
 that hangs keeps heartbeats from leaving and another member takes over.
-"raft-checkpoint" copies the WAL into the file, so that appends never wait for more than the rest.
+"raft-checkpoint" copies the WAL into the file (`raft.wal_copying`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
@@ -25,7 +24,6 @@ from typing import Final, Protocol, TypeAlias
 from raft.core import CoreOptions, CoreStatus, ReadState, TooManyReads
 from raft.core.messages import AppendRequest, InstallSnapshot, Message
 from raft.core.ready import Ready, SnapshotOrder
-from raft.database import WalCopier
 from raft.interface import (
     ConfChange,
     ConfChangeRefused,
@@ -42,6 +40,7 @@ from raft.interface import (
 from raft.member import Member, RetentionOptions
 from raft.snapshots import SnapshotSender
 from raft.storage import LogStorage
+from raft.wal_copying import WalCopying
 
 TICKS_MISSED_MAX: Final = 2
 """Ticks made up for after the thread was held up: what waited in the queue comes first, and a
@@ -158,11 +157,7 @@ class Node:
         self._reads: dict[int, asyncio.Future[Index]] = {}
         self._read_number = 0
         self._leader_waiters: list[asyncio.Future[None]] = []
-        self._wal_bytes_limit = storage.options.wal_bytes_max
-        self._copier: WalCopier | None = None
-        self._copying: Future[None] | None = None
-        self._pinned = False
-        self._copy_thread = ThreadPoolExecutor(1, thread_name_prefix="raft-checkpoint")
+        self._copying: WalCopying | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Future[None] | None = None
         self._transport: Messenger | None = None
@@ -193,7 +188,6 @@ class Node:
     async def stop(self) -> None:
         """Make what was proposed durable, hand it over, close the file."""
         if self._over is None:
-            self._copy_thread.shutdown(wait=False)
             self._storage.abandon()
             return
         if self._state is _State.RUNNING:
@@ -395,7 +389,8 @@ class Node:
             self._tell(ready)
             self._serve()
         finally:
-            self._copy_thread.shutdown(wait=True)
+            if self._copying is not None:
+                self._copying.abandon()
             assert self._over is not None
             self._tell(self._over)
 
@@ -408,7 +403,12 @@ class Node:
         )
         self._member_or_none = Member(self._storage, machine, self, core, limits.retention)
         self._storage.set_identity(self._cluster_id, self._member_id)
-        self._copier = WalCopier(self._storage.path, self._storage.options)
+        self._copying = WalCopying(
+            self._storage,
+            wake=lambda: self._queue.put(_nothing),
+            on_pinned=self._hooks.on_wal_pinned,
+            on_released=self._hooks.on_wal_released,
+        )
         try:
             self._core_member.begin()
         except LogError:
@@ -421,9 +421,8 @@ class Node:
             next_tick = time.monotonic() + self._options.tick_seconds
             while not self._stopping:
                 next_tick = self._turn(next_tick)
-            self._finish_copy()
-            assert self._copier is not None
-            self._copier.close()
+            assert self._copying is not None
+            self._copying.close()
             self._storage.close()
         except Exception as error:
             self._state = _State.STOPPED
@@ -455,7 +454,8 @@ class Node:
             self._taken += len(commands)
             self._taken_bytes += sum(map(len, commands))
             self._note_fsync(time.monotonic() - began)
-        self._copy_wal()
+        assert self._copying is not None
+        self._copying.look()
         return next_tick
 
     def _take(self, wait_seconds: float) -> list[bytes]:
@@ -533,35 +533,6 @@ class Node:
         self._hooks.on_fsync(seconds)
         if seconds > self._options.slow_fsync_seconds:
             self._hooks.on_slow_fsync(seconds)
-
-    def _copy_wal(self) -> None:
-        if self._copying is not None and self._copying.done():
-            self._finish_copy()
-        if self._copying is None and self._storage.wal_bytes > self._wal_bytes_limit:
-            assert self._copier is not None
-            self._copying = self._copy_thread.submit(self._copier.copy)
-            self._copying.add_done_callback(lambda _: self._queue.put(_nothing))
-
-    def _finish_copy(self) -> None:
-        """Copy the few frames written since, between two appends: then the WAL starts over.
-
-        While appends go on a checkpoint beside them never catches up with the end of the WAL,
-        which would grow without bound. A foreign reader can still hold it: then try again later.
-        """
-        if self._copying is None:
-            return
-        self._copying.result()
-        self._copying = None
-        self._wal_bytes_limit = self._storage.options.wal_bytes_max
-        if self._storage.checkpoint():
-            if self._pinned:
-                self._hooks.on_wal_released()
-            self._pinned = False
-            return
-        self._wal_bytes_limit += self._storage.wal_bytes
-        if not self._pinned:
-            self._hooks.on_wal_pinned(self._storage.wal_bytes)
-        self._pinned = True
 
     # -- between the two
 
