@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvshim.api.changes import Changes
 from kvshim.api.header import Headers
+from kvshim.api.leader_streams import LeaderStreams
 from kvshim.errors import LeaseNotFound
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
@@ -37,6 +38,9 @@ class LeaseService:
         self._headers = headers
         self._calls = calls or LeaseCalls(lessor, reader)
         self._ttl_min_seconds = ttl_min_seconds
+        self._leader_streams = LeaderStreams()
+        self.leader_lost = self._leader_streams.leader_lost
+        """To be called when there has been no leader for three election timeouts."""
 
     def methods(self) -> list[Method]:
         """The service's table; LeaseLeases has an older name of the same effect in etcd's API."""
@@ -65,6 +69,10 @@ class LeaseService:
 
     async def keep_alive(self, call: BidiCall) -> None:
         """Renew each lease the client names; an unknown or ended one is answered with TTL 0."""
+        async with self._leader_streams.of(call):
+            await self._keep_alive(call)
+
+    async def _keep_alive(self, call: BidiCall) -> None:
         while (request := await call.receive()) is not None:
             assert isinstance(request, rpc_pb2.LeaseKeepAliveRequest)
             # Made before the renewal: a lease that ended at a revision is never seen alive at it.

@@ -103,14 +103,7 @@ class Parts:
             ),
             RangeStreamService(work.reader, headers, config.max_request_bytes),
             self._watches(),
-            LeaseService(
-                calls=self.lease_calls,
-                changes=changes,
-                reader=work.reader,
-                lessor=work.lessor,
-                headers=headers,
-                ttl_min_seconds=lease_ttl_min_seconds(config.heartbeat_ms, config.election_ms),
-            ),
+            self._leases(changes),
             ClusterService(work.members, work.reader, headers),
             MaintenanceService(
                 store=self.storage.store,
@@ -128,6 +121,19 @@ class Parts:
         methods += ReflectionService(service_names(methods)).methods()
         slow_seconds = config.warning_unary_request_duration_s
         return guard(methods, self.log, self.logger, slow_seconds, work.members.is_learner)
+
+    def _leases(self, changes: Changes) -> LeaseService:
+        config, work = self.config, self.delivery
+        service = LeaseService(
+            calls=self.lease_calls,
+            changes=changes,
+            reader=work.reader,
+            lessor=work.lessor,
+            headers=self.headers,
+            ttl_min_seconds=lease_ttl_min_seconds(config.heartbeat_ms, config.election_ms),
+        )
+        self.leadership.on_leaderless(service.leader_lost)
+        return service
 
     def _watches(self) -> WatchService:
         service = WatchService(
