@@ -192,10 +192,16 @@ async def test_a_deposed_leader_serves_no_stale_read(cluster: Cluster) -> None:
 
 async def test_members_change_one_at_a_time(cluster: Cluster) -> None:
     leader = await cluster.leader()
-    await until(lambda: leader.status().commit_index == leader.status().last_index)
     durable = cluster.machines[leader.status().member_id]
     durable.durable = Index(1)
-    await leader.propose_change(ConfChange(ChangeKind.ADD_LEARNER, MemberId(4)))
+    async with asyncio.timeout(10):  # until the term's first entry is applied
+        while True:
+            try:
+                await leader.propose_change(ConfChange(ChangeKind.ADD_LEARNER, MemberId(4)))
+                break
+            except ConfChangeRefused as refusal:
+                assert "not applied yet" in str(refusal)
+                await asyncio.sleep(QUICK.tick_seconds)
     await until(lambda: 4 in leader.status().membership.learners)
     with pytest.raises(ConfChangeRefused, match="caught up"):
         await leader.propose_change(ConfChange(ChangeKind.PROMOTE, MemberId(4)))
