@@ -39,10 +39,29 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"Applied {found['applied_index']} of {found['commit_index']}, store"
         f" {found['db_bytes'] / (1 << 20):.1f} MiB, in use"
         f" {found['db_bytes_in_use'] / (1 << 20):.1f} MiB",
+        *_certificates(found["certificates"]),
+        _backup(found["last_backup"]),
         "",
         *_table(found["members"]),
     ]
-    return lines + [f"Warning: {text}" for text in quorum["warnings"]]
+    return lines + [f"Warning: {text}" for text in (*quorum["warnings"], *found["warnings"])]
+
+
+def _certificates(found: Sequence[Mapping[str, str]]) -> list[str]:
+    """One line for the node that was asked; none without TLS."""
+    if not found:
+        return []
+    listed = (f"{each['kind']} until {each['not_after'] or '?'}" for each in found)
+    return [f"Certificates of this node: {', '.join(listed)}"]
+
+
+def _backup(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "No backup of this node is known"
+    return (
+        f"Last backup {found['taken_at']} at revision {found['revision']},"
+        f" by {found['kind']}, in {found['path']}"
+    )
 
 
 def _table(members: Sequence[Mapping[str, Any]]) -> list[str]:

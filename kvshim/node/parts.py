@@ -25,6 +25,7 @@ from kvshim.api.reflection import ReflectionService, service_names
 from kvshim.api.watch import WatchService
 from kvshim.apply.machine import ApplyMachine
 from kvshim.apply.members import members_of
+from kvshim.backend.backups import last_backup
 from kvshim.backend.datadir import DataDir
 from kvshim.config import Config, WithoutQuorum
 from kvshim.logs import Logger
@@ -48,6 +49,7 @@ from kvshim.node.trust import Trust
 from kvshim.rpc import Method
 from kvshim.server.alarms import Alarms
 from kvshim.server.compactor import Compactor
+from kvshim.server.expiry import expiries
 from kvshim.server.leadership import Leadership
 from kvshim.server.lease_calls import LeaseCalls, LeasePrimacy
 from kvshim.server.lease_proposals import LeaseProposals
@@ -259,6 +261,8 @@ async def build(
         sizes=lambda: storage.backend.sizes(),  # noqa: PLW0108 - snapshots replace it
         applied=lambda: store.applied_index,
         now=loop.time,
+        certificates=lambda: expiries(config, data_dir.path),
+        backup=lambda: last_backup(data_dir.path),
     )
     peers.answer(STATUS_METHOD, status.handle)
     trust.start(peers.transport, proposer, delivery.reader, logger, status.admin)

@@ -13,7 +13,9 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from kvshim.backend.backend import Sizes
+from kvshim.backend.backups import BackupRecord
 from kvshim.pb.kvshim.member_pb2 import Member
+from kvshim.server.expiry import Expiry, warnings
 from kvshim.server.leadership import Leadership
 from kvshim.server.members import MemberBook
 from raft.interface import ReplicatedLog
@@ -29,6 +31,10 @@ def quorum(members: Sequence[Member], reached: AbstractSet[int]) -> dict[str, An
     warnings = []
     if len(voters) == 2:
         warnings.append("two voters survive the loss of none: add a third node")
+    elif len(voters) == 1 and len(members) == 2:
+        warnings.append(
+            "one of two nodes votes, and nothing can be written without it: add a third"
+        )
     elif len(voters) % 2 == 0 and voters:
         warnings.append(
             f"{len(voters)} voters survive no more than {len(voters) - 1} would: an odd number is"
@@ -63,6 +69,8 @@ class ClusterStatus:
         sizes: Callable[[], Sizes],
         applied: Callable[[], int],
         now: Callable[[], float],
+        certificates: Callable[[], Sequence[Expiry]],
+        backup: Callable[[], BackupRecord | None],
     ) -> None:
         self._cluster_id = cluster_id
         self._book = book
@@ -73,10 +81,12 @@ class ClusterStatus:
         self._sizes = sizes
         self._applied = applied
         self._now = now
+        self._certificates = certificates
+        self._backup = backup
 
     async def admin(self, _arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """The operator asks: this view, with the leader's of the others if it answers."""
-        here = self._view()
+        here = {**self._view(), **self._own()}
         if not self._leadership.leads and self._leadership.has_leader:
             try:
                 there = json.loads(await self._ask_leader(METHOD, b""))
@@ -89,6 +99,29 @@ class ClusterStatus:
         """Another member asks."""
         return json.dumps(self._view()).encode()
 
+    def _own(self) -> dict[str, Any]:
+        """What concerns the node that was asked, whoever leads."""
+        found, backup = self._certificates(), self._backup()
+        return {
+            "certificates": [
+                {
+                    "kind": expiry.kind,
+                    "file": expiry.file,
+                    "not_after": "" if expiry.error else _date(expiry.not_after),
+                }
+                for expiry in found
+            ],
+            "last_backup": None
+            if backup is None
+            else {
+                "taken_at": _date(backup.taken_at),
+                "kind": backup.kind,
+                "path": backup.path,
+                "revision": backup.revision,
+            },
+            "warnings": warnings(found),
+        }
+
     def _view(self) -> dict[str, Any]:
         status, sizes, leadership = self._log.status(), self._sizes(), self._leadership
         matches, reached = dict(status.matches), self._reached()
@@ -96,13 +129,12 @@ class ClusterStatus:
             "cluster_id": f"{self._cluster_id:x}",
             "member_id": f"{self._book.own_id:x}",
             "leader_id": f"{leadership.leader_id:x}" if leadership.has_leader else "",
-            "leader_since": _date(leadership.since - self._now()),
+            "leader_since": _date(time.time() + leadership.since - self._now()),
             "term": int(status.term),
             "applied_index": self._applied(),
             "commit_index": int(status.commit_index),
             "db_bytes": sizes.db_bytes,
             "db_bytes_in_use": sizes.db_bytes_in_use,
-            "last_backup": None,
             "members": [
                 {
                     "id": f"{member.id:x}",
@@ -122,5 +154,5 @@ class ClusterStatus:
         }
 
 
-def _date(seconds_from_now: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds_from_now))
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

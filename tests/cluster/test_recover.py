@@ -6,6 +6,7 @@ when they are cut short is in tests/node/test_recovery.py.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -182,6 +183,13 @@ def _lose_and_recover(one: Node, two: Node, three: Node, four: Node, five: Node)
 
     three.start()
     until(lambda: three.names() == {"three"}, "the recovered node does not come up")
+    shown = json.loads(command("status", "--data-dir", str(three.data), "-o", "json"))
+    assert shown["last_backup"]["kind"] == "recover"
+    assert (Path(shown["last_backup"]["path"]) / "raft.db").exists()
+    assert [each["kind"] for each in shown["certificates"]] == ["member", "CA"]
+    table = command("status", "--data-dir", str(three.data))
+    assert f"Last backup {shown['last_backup']['taken_at']}" in table
+    assert f"member until {shown['certificates'][0]['not_after']}" in table
     with client(f"127.0.0.1:{three.client}") as etcd:
         assert_goes_on_above(etcd, acknowledged, seen)
     one.start()
