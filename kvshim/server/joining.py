@@ -32,6 +32,7 @@ from kvshim.pki.certificates import (
     PrivateKey,
     authorize,
     fingerprint,
+    inspect,
     make_csr,
     verify_issued,
 )
@@ -45,6 +46,7 @@ from raft.types import LogError
 
 JOINED_NAME: Final = "joined.json"
 CALL_TIMEOUT_SECONDS: Final = 20.0
+PROBE_TIMEOUT_SECONDS: Final = 5.0
 ELSEWHERE_MAX: Final = 8
 
 _M = TypeVar("_M", bound=Message)
@@ -160,9 +162,10 @@ async def join(
     """
     pki = Pki.of(data_dir)
     key = _key_to_join_with(pki, token, wall_clock())
-    if key is None:
-        return None
     url = url_of(address)
+    if key is None:
+        await _refuse_if_left_behind(pki, url)
+        return None
     tls = joining_context(await _find_ca(url, token))
     answer = await _Asking(calls, tls, token, newcomer, key).ask(str(url))
     joined = Joined(
@@ -279,6 +282,30 @@ async def _find_ca(url: Url, token: JoinToken) -> bytes:
         return shown_ca(writer.get_extra_info("ssl_object"), token.ca_fingerprint)
     finally:
         writer.transport.abort()
+
+
+async def _refuse_if_left_behind(pki: Pki, url: Url) -> None:
+    """Raise `JoinFailed` if the cluster there began anew, by `kvshim recover`, without this node.
+
+    It has kept its CA, but its members' certificates name another cluster. Whoever is not reached
+    says nothing about that.
+    """
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+            tls = joining_context(pki.ca_certificate())
+            _, writer = await asyncio.open_connection(url.host, url.port, ssl=tls)
+    except (OSError, TimeoutError):
+        return
+    try:
+        certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    finally:
+        writer.transport.abort()
+    known = pki.node().cluster_id
+    if inspect(certificate).cluster_id != known:
+        raise JoinFailed(
+            f"the data directory {pki.folder.parent} is of the cluster {known:x}, from which the"
+            f" one at {url.address} was recovered: empty it and join anew"
+        )
 
 
 class _Unreachable(JoinFailed):

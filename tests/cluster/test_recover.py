@@ -197,6 +197,10 @@ def _lose_and_recover(one: Node, two: Node, three: Node, four: Node, five: Node)
     one.kill()
     line = command("add-node", "--data-dir", str(three.data))
     address = line.split()[2].partition("#")[0]
+    one.join(line)
+    assert one.process is not None
+    assert one.process.wait(SECONDS_MAX) == 1, "a node went on with the data of the old cluster"
+    assert "was recovered: empty it and join anew" in one.log.read_text()
     spent = Node(two.data.parent, "six")
     spent.client, spent.peer, spent.metrics = two.client, two.peer, two.metrics
     spent.join(f"kvshim join {address}#{unused}")

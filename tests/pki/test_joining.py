@@ -83,6 +83,24 @@ async def test_a_node_joins_with_one_token_and_running_it_again_is_harmless(firs
     assert len(first.shared.members) == 2
 
 
+async def test_a_node_that_a_recovered_cluster_left_behind_is_told(first, tmp_path):
+    data_dir = tmp_path / "second"
+    token = await new_token(first)
+    await enter(first, data_dir, token)
+    key = new_key()
+    names = (make_csr(key), CLUSTER_ID + 1, 1, ["127.0.0.1"], first.shared.now)
+    chain = tmp_path / "recovered.pem"
+    certificates = (first.pki.authority().issue(*names), first.pki.ca_certificate())
+    chain.write_bytes(key_pem(key) + "".join(map(ssl.DER_cert_to_PEM_cert, certificates)).encode())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    async with impostor(context) as (address, heard):
+        with pytest.raises(PkiError, match="was recovered: empty it and join anew"):
+            await join(data_dir, address, token, newcomer(), Calls())
+    assert heard == b""
+    assert await join(data_dir, address, token, newcomer(), Calls()) is None  # nobody answers
+
+
 async def test_of_two_joiners_with_one_token_exactly_one_gets_in(first, tmp_path):
     token = await new_token(first)
     outcomes = await asyncio.gather(
