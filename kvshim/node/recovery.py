@@ -57,6 +57,7 @@ REVISION_MAX: Final = (1 << 39) - 1
 """The highest that a version's id can hold (`kvshim.backend.ids`)."""
 
 _CHUNK_BYTES: Final = 4 << 20
+_SPARE_BYTES: Final = 16 << 20
 _BACKED_UP: Final = (JOINED_NAME, "pki/ca.crt", "pki/node.pem")
 """Beside the databases. Not the CA's key, which is in no backup."""
 
@@ -123,6 +124,7 @@ def unfinished(data_dir: DataDir) -> Plan | None:
 
 def recover(data_dir: DataDir, found: Survivor, backups: Path, tell: Tell) -> Plan:
     """Do all of it. Raises `KvshimError`; before the turn the data is then as it was."""
+    _check_room(data_dir, found.generation, backups)
     plan = Plan(
         old_cluster_id=found.cluster_id,
         cluster_id=new_cluster_id(),
@@ -161,6 +163,11 @@ def back_up(data_dir: DataDir, plan: Plan, tell: Tell) -> None:
     names = [file for path in databases for file in (path, *side_files(path))]
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (
+            target.parent == data_dir.path / BACKUPS_NAME
+        ):  # nobody else's: tries that were cut short
+            for unfinished_one in target.parent.glob("recover-*.unfinished"):
+                shutil.rmtree(unfinished_one)
         draft.mkdir(mode=0o700)
         for file in (*names, *(data_dir.path / name for name in _BACKED_UP)):
             if file.exists() and not file.name.endswith("-shm"):
@@ -187,17 +194,22 @@ def write_plan(data_dir: DataDir, plan: Plan, _tell: Tell) -> None:
 def build_store(data_dir: DataDir, plan: Plan, tell: Tell) -> None:
     """The next generation: a copy, with all of the log applied to it, of one member only."""
     path = data_dir.generation_path(plan.generation)
-    with opened_log(data_dir) as log:
-        with opened_store(data_dir.generation_path(log.generation)) as old:
-            check_fit(log, old)
-            old.copy(path, lambda _: None)
-        with opened_store(path) as store:
-            replay(log, store)
-            skipped_from = store.revision
-            _begin_anew(store, plan.member_id)
-            revision = store.revision
-            if not store.backend.checkpointer.truncate():
-                raise RecoverError(f"another program reads {path}: end it, and try again")
+    try:
+        with opened_log(data_dir) as log:
+            with opened_store(data_dir.generation_path(log.generation)) as old:
+                check_fit(log, old)
+                old.copy(path, lambda _: None)
+            with opened_store(path) as store:
+                replay(log, store)
+                skipped_from = store.revision
+                _begin_anew(store, plan.member_id)
+                revision = store.revision
+                if not store.backend.checkpointer.truncate():
+                    raise RecoverError(f"another program reads {path}: end it, and try again")
+    except BaseException:
+        with suppress(OSError):  # the next start tries again
+            remove_database(path)
+        raise
     tell(
         f"All {log.last_index} entries of its log are applied: revision {skipped_from}."
         f" The new cluster begins at revision {revision}, with everything before compacted."
@@ -326,6 +338,29 @@ def _skip_revisions(batch: WriteBatch) -> None:
         raise RecoverError(f"there are no revisions left above {batch.revision}")
     batch.advance(revision)
     batch.compact(revision)
+
+
+def _check_room(data_dir: DataDir, generation: int, backups: Path) -> None:
+    """Raise `RecoverError` when the copies would fill a disk."""
+    store = data_dir.generation_path(generation)
+    log_bytes, store_bytes = map(_size, (data_dir.raft_path, store))
+    # The log's tail goes into the copy of the store, and into its WAL before that.
+    wanted = {data_dir.path: store_bytes + 2 * log_bytes}
+    existing = next(path for path in (backups, *backups.absolute().parents) if path.exists())
+    same = existing.stat().st_dev == data_dir.path.stat().st_dev
+    there = data_dir.path if same else existing
+    wanted[there] = wanted.get(there, 0) + store_bytes + log_bytes
+    for path, wanted_bytes in wanted.items():
+        free = shutil.disk_usage(path).free
+        if free < wanted_bytes + _SPARE_BYTES:
+            raise RecoverError(
+                f"the copies in {path} need {wanted_bytes >> 20} MiB, and {free >> 20} MiB are"
+                " free: make room, or say --backup-dir"
+            )
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path, *side_files(path)) if file.exists())
 
 
 def _backup_name(backups: Path) -> Path:

@@ -22,16 +22,18 @@ from kvshim.cli.recover import run
 from kvshim.errors import KvshimError, StartupError
 from kvshim.mvcc.records import LeaseRecord
 from kvshim.mvcc.store import Store
+from kvshim.node import recovery
 from kvshim.node.recovery import PLAN_NAME, REVISIONS_SKIPPED, STEPS, settle_plan
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
-from kvshim.pb.kvshim.member_pb2 import Member
+from kvshim.pb.kvshim.member_pb2 import Member, MemberChange
 from kvshim.pki.certificates import authorize
 from kvshim.pki.files import Pki
 from kvshim.types import KeyRange, LeaseID, Revision
 from raft.core.types import HardState
-from raft.interface import Entry, Index, LogError, MemberId, Term
+from raft.interface import ConfChange, Entry, EntryKind, Index, LogError, MemberId, Term
 from raft.storage import LogStorage
+from raft.types import ChangeKind
 
 OLD_CLUSTER, OWN, OTHERS = 0xC1, 0xA1, (0xA2, 0xA3)
 COMMITTED, LAST = 30, 40
@@ -50,6 +52,24 @@ steps = list(recovery.STEPS)
 steps.insert(step, kill)
 recovery.STEPS = steps
 from kvshim.cli.recover import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+KILLED_AT_FILE_CALL = """
+import os, signal, sys
+
+left = int(sys.argv.pop(1))
+ours = ("os.rename", "os.remove", "os.mkdir", "shutil.copyfile", "open")
+
+def hook(event, arguments):
+    global left
+    if event in ours and (event != "open" or "data" in str(arguments[0])):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+from kvshim.cli.recover import run
+sys.addaudithook(hook)
 sys.exit(run(sys.argv[1:]))
 """
 
@@ -297,3 +317,46 @@ def test_a_damaged_log_is_told_in_one_sentence_and_left(path: Path) -> None:
     with pytest.raises(LogError):
         LogStorage.open(raft)
     assert not (path / "backups").exists()
+
+
+def test_without_room_for_the_copies_nothing_is_begun(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_member(path)
+    monkeypatch.setattr(recovery, "_SPARE_BYTES", 1 << 62)
+    with pytest.raises(KvshimError, match="are free: make room"):
+        recover(path)
+    assert Recovered(path).cluster_id == OLD_CLUSTER
+    assert not (path / "backups").exists()
+
+
+def test_a_tail_that_cannot_be_applied_leaves_everything_as_it_was(path: Path) -> None:
+    make_member(path)
+    log = LogStorage.open(path / "raft.db")
+    gone = ConfChange(ChangeKind.REMOVE, MemberId(OWN), MemberChange(id=1).SerializeToString())
+    kind = EntryKind.CONF_CHANGE
+    log.append([Entry(Index(LAST + 1), TERM, gone.encode(), kind)])
+    log.close()
+    with pytest.raises(KvshimError, match="remove this member: recover another one"):
+        recover(path)
+    found = Recovered(path)
+    assert (found.cluster_id, found.applied[0], len(found.members)) == (OLD_CLUSTER, 20, 3)
+    assert list(path.glob("kv-*.db")) == [path / "kv-1.db"]
+
+
+def test_killed_anywhere_the_same_command_ends_well(path: Path) -> None:
+    """Ever later within one run, until a run comes to its end."""
+    make_member(path)
+    Pki.of(path).found(OLD_CLUSTER, OWN, [], 1_700_000_000.0)
+    arguments = ("--from-this-node", "--yes", "--data-dir", str(path))
+    kills = 0
+    for calls in range(1, 400, 4):
+        command = [sys.executable, "-c", KILLED_AT_FILE_CALL, str(calls), *arguments]
+        done = subprocess.run(command, timeout=60, check=False, capture_output=True)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        kills += 1
+    assert kills >= 5
+    assert_recovered(path)
+    assert not list(path.glob("backups/*.unfinished"))
