@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 import time
@@ -15,6 +16,7 @@ from kvshim.pb.etcd import rpc_pb2 as pb
 from tests.cluster.clients import HAS_LEADER, client
 from tests.cluster.cluster import wait_for
 from tests.cluster.conftest import FormCluster
+from tests.cluster.test_join import command
 from tests.support.grpc_client import EtcdClient, WatchStream
 
 ELECTION_SECONDS = 1.0
@@ -182,6 +184,10 @@ def test_gets_and_lists_without_a_majority_if_asked_for(
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert refused.value.details() == "etcdserver: request timed out"
         assert leader.page("/readyz")[0] == 503
+        shown = json.loads(command("status", "--data-dir", str(leader.data_dir), "-o", "json"))
+        assert (shown["leader_id"], shown["quorum"]["voters_reached"]) == ("", 1)
+        assert "1 of 3 voters are reached, 2 are needed" in shown["quorum"]["warnings"]
+        assert "without a leader" in command("status", "--data-dir", str(leader.data_dir))
         for member in followers:
             cluster.restart(member)
         cluster.wait_leader()
