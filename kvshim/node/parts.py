@@ -168,7 +168,9 @@ async def build(
     election_ms = raft_election_ms(
         config.heartbeat_ms, config.election_ms, given=config.election_given
     )
-    leadership = Leadership(member_id, election_ms / 1000)
+    leadership = Leadership(
+        member_id, election_ms / 1000, stream_election_seconds=config.election_ms / 1000
+    )
 
     def on_leader(leader_id: int, term: int) -> None:
         if not loop.is_closed():

@@ -15,13 +15,20 @@ WATCH_ELECTIONS = 3
 class Leadership:
     """The present leader and term. Event loop.
 
-    `election_seconds` is the election timeout; `now` a monotonic clock in seconds.
+    `election_seconds` is the members' election timeout; `now` a monotonic clock in seconds.
+    `stream_election_seconds` is the one that streams go by, where it is longer, as etcd's is.
     """
 
     def __init__(
-        self, member_id: int, election_seconds: float, now: Callable[[], float] | None = None
+        self,
+        member_id: int,
+        election_seconds: float,
+        now: Callable[[], float] | None = None,
+        *,
+        stream_election_seconds: float = 0.0,
     ) -> None:
         self.election_seconds = election_seconds
+        self._absence_seconds = WATCH_ELECTIONS * max(election_seconds, stream_election_seconds)
         self._member_id = member_id
         self._now = now or asyncio.get_running_loop().time
         self.leader_id = 0
@@ -110,8 +117,7 @@ class Leadership:
     def _limit_absence(self) -> None:
         self.stop()
         loop = asyncio.get_running_loop()
-        seconds = WATCH_ELECTIONS * self.election_seconds
-        self._timer = loop.call_later(seconds, self._tell_leaderless)
+        self._timer = loop.call_later(self._absence_seconds, self._tell_leaderless)
 
     def _tell_leaderless(self) -> None:
         self._timer = None

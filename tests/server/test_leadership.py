@@ -24,6 +24,18 @@ async def test_three_elections_without_a_leader_are_told_and_not_one_less():
     assert loop.time() - lost >= 3 * 0.05 - 0.005
 
 
+async def test_streams_go_by_the_longer_timeout_of_two():
+    leadership = Leadership(1, 0.01, stream_election_seconds=0.1)
+    leaderless = asyncio.Event()
+    leadership.on_leaderless(leaderless.set)
+    leadership.observe(2, 1)
+    loop = asyncio.get_running_loop()
+    lost = loop.time()
+    leadership.observe(0, 2)
+    await asyncio.wait_for(leaderless.wait(), 5)
+    assert loop.time() - lost >= 3 * 0.1 - 0.005
+
+
 async def test_a_failover_is_not_told():
     leadership, leaderless = make()
     leadership.observe(2, 1)
