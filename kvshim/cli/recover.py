@@ -131,9 +131,9 @@ def _description(found: Survivor) -> Iterator[str]:
 
 def _uncertain(found: Survivor) -> Iterator[str]:
     if count := found.uncertain_entries:
+        yield "What is kept although nobody knows whether it counted:"
         yield (
-            f"  - Nothing of what is here: also the last {count} entries of the log are kept, of"
-            " which nobody knows whether they were committed. The lost majority may have"
+            f"  - The last {count} entries of the log are kept. The lost majority may have"
             " acknowledged them; clients may have been told that they timed out."
         )
 

@@ -99,7 +99,7 @@ def test_a_cluster_of_flags_goes_on_from_its_last_member(form: FormCluster) -> N
     assert (unasked.returncode, "nothing was changed" in unasked.stderr) == (1, True)
     done = recover(leader.data_dir, "--yes")
     assert done.returncode == 0, done.stderr
-    assert "the last 1 entries of the log are kept" in " ".join(done.stdout.split())
+    assert "The last 1 entries of the log are kept" in " ".join(done.stdout.split())
     assert "etcdctl member add" in done.stdout
 
     cluster.members = [leader]

@@ -175,7 +175,7 @@ def test_all_that_the_log_has_becomes_a_new_cluster(
     told = " ".join(capsys.readouterr().out.split())
     assert f"ends at entry {LAST} of term {TERM}" in told
     assert f"up to 20, revision 20; up to {COMMITTED} is known to be committed" in told
-    assert f"the last {LAST - COMMITTED} entries of the log are kept" in told
+    assert f"The last {LAST - COMMITTED} entries of the log are kept" in told
     assert all(f"{other:x}" in told for other in OTHERS)
 
     assert recover(path) == 0
