@@ -35,8 +35,19 @@ def run(arguments: Sequence[str]) -> int:
     type=click.Path(path_type=Path),
     help="Where the data as it was is kept; <data-dir>/backups if not given.",
 )
+@click.option(
+    "--new-ca",
+    is_flag=True,
+    help="Found a new CA: the lost voters hold the key of the old one, and may be in other hands.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask, for scripts.")
-def _recover(from_this_node: bool, data_dir: Path, backup_dir: Path | None, yes: bool) -> None:  # noqa: FBT001
+def _recover(
+    from_this_node: bool,  # noqa: FBT001
+    data_dir: Path,
+    backup_dir: Path | None,
+    new_ca: bool,  # noqa: FBT001
+    yes: bool,  # noqa: FBT001
+) -> None:
     """Make a new cluster of this node alone, after the majority is lost for good.
 
     Only for that: while a majority of the voters can be started, start them instead. The node must
@@ -63,7 +74,8 @@ def _recover(from_this_node: bool, data_dir: Path, backup_dir: Path | None, yes:
         for line in _description(found):
             _tell(line)
         _ask(yes=yes)
-        recover(directory, found, backup_dir or data_dir / BACKUPS_NAME, _tell)
+        backups = backup_dir or data_dir / BACKUPS_NAME
+        recover(directory, found, backups, _tell, new_ca=new_ca)
     finally:
         directory.close()
     _tell_what_is_next(data_dir, own_trust=found.own_trust)

@@ -73,6 +73,7 @@ class Plan:
     member_id: int
     generation: int
     backup: str
+    new_ca: bool
 
     def save(self, data_dir: Path) -> None:
         """Raises `StorageError`."""
@@ -90,6 +91,7 @@ class Plan:
                 member_id=int(kept["member_id"]),
                 generation=int(kept["generation"]),
                 backup=str(kept["backup"]),
+                new_ca=bool(kept["new_ca"]),
             )
         except FileNotFoundError:
             return None
@@ -122,7 +124,9 @@ def unfinished(data_dir: DataDir) -> Plan | None:
         return plan if log.cluster_id == plan.cluster_id else None
 
 
-def recover(data_dir: DataDir, found: Survivor, backups: Path, tell: Tell) -> Plan:
+def recover(
+    data_dir: DataDir, found: Survivor, backups: Path, tell: Tell, *, new_ca: bool = False
+) -> Plan:
     """Do all of it. Raises `KvshimError`; before the turn the data is then as it was."""
     _check_room(data_dir, found.generation, backups)
     plan = Plan(
@@ -131,6 +135,7 @@ def recover(data_dir: DataDir, found: Survivor, backups: Path, tell: Tell) -> Pl
         member_id=found.member.id,
         generation=max({found.generation, *data_dir.generations()}) + 1,
         backup=str(_backup_name(backups)),
+        new_ca=new_ca,
     )
     for step in STEPS:
         step(data_dir, plan, tell)
@@ -226,8 +231,8 @@ def turn(data_dir: DataDir, plan: Plan, tell: Tell) -> None:
 def renew_trust(data_dir: DataDir, plan: Plan, tell: Tell) -> None:
     """A certificate of the new cluster, if it has a CA of its own.
 
-    The CA stays, since no certificate that it gave out names the new cluster. A member without
-    its key, which only voters hold, founds another one.
+    The CA stays, since no certificate that it gave out names the new cluster. Another one is
+    founded if that is wanted, or if this member has no key of it, which only voters hold.
     """
     pki = Pki.of(data_dir.path)
     draft = Pki(pki.folder.with_name(pki.folder.name + ".new"))
@@ -243,7 +248,7 @@ def renew_trust(data_dir: DataDir, plan: Plan, tell: Tell) -> None:
         store.read() as view,
     ):
         hosts = [host for member in members_of(view) for host in hosts_of(member)]
-    authority = pki.authority()
+    authority = None if plan.new_ca else pki.authority()
     if authority is not None:
         key = new_key()
         certificate = authority.issue(
@@ -255,7 +260,8 @@ def renew_trust(data_dir: DataDir, plan: Plan, tell: Tell) -> None:
     draft.found(plan.cluster_id, plan.member_id, hosts, time.time())
     _rename(pki.folder, pki.folder.with_name(f"pki.{plan.old_cluster_id:x}"))
     _rename(draft.folder, pki.folder)
-    tell("This member held no key of the CA, which only voters do: it has a new CA.")
+    reason = "as was asked" if plan.new_ca else "since only voters hold the key of the old one"
+    tell(f"The new cluster has a CA of its own, {reason}.")
 
 
 def end(data_dir: DataDir, plan: Plan, _tell: Tell) -> None:

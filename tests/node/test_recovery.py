@@ -235,8 +235,8 @@ def test_before_the_turn_the_node_may_go_on_as_it_was(path: Path, step: int) -> 
     assert not (path / PLAN_NAME).exists()
 
 
-def kill_before(step: int, path: Path) -> int:
-    arguments = ("--from-this-node", "--yes", "--data-dir", str(path))
+def kill_before(step: int, path: Path, *more: str) -> int:
+    arguments = ("--from-this-node", "--yes", "--data-dir", str(path), *more)
     command = [sys.executable, "-c", KILLED, str(step), *arguments]
     return subprocess.run(command, timeout=60, check=False, capture_output=True).returncode
 
@@ -261,6 +261,33 @@ def test_a_voter_keeps_its_ca(path: Path) -> None:
     old_ca = pki.ca_certificate()
     recover(path)
     assert pki.ca_certificate() == old_ca
+
+
+def test_a_new_ca_is_founded_if_asked_for_also_after_a_crash(path: Path) -> None:
+    make_member(path)
+    pki = Pki.of(path)
+    pki.found(OLD_CLUSTER, OWN, [], 1_700_000_000.0)
+    old_ca = pki.ca_certificate()
+    assert kill_before(4, path, "--new-ca") == -signal.SIGKILL
+    assert recover(path) == 0
+    found = assert_recovered(path)
+    assert pki.ca_certificate() != old_ca
+    assert authorize(pki.certificate(), found.cluster_id, OWN) is None
+    assert (path / f"pki.{OLD_CLUSTER:x}" / "ca.key").exists()
+
+
+def test_cut_short_between_the_names_of_two_cas_it_is_finished(path: Path) -> None:
+    make_member(path)
+    pki = Pki.of(path)
+    pki.found(OLD_CLUSTER, OWN, [], 1_700_000_000.0)
+    kill_before(4, path, "--new-ca")
+    log = LogStorage.open(path / "raft.db")
+    Pki(path / "pki.new").found(log.cluster_id, OWN, [], 1_700_000_000.0)
+    log.close()
+    pki.folder.rename(path / f"pki.{OLD_CLUSTER:x}")
+    assert recover(path) == 0
+    found = assert_recovered(path)
+    assert authorize(pki.certificate(), found.cluster_id, OWN) is None
 
 
 def refusals() -> Sequence[tuple[list[str], str]]:
@@ -375,6 +402,7 @@ def test_killed_anywhere_the_same_command_ends_well(path: Path) -> None:
     Pki.of(path).found(OLD_CLUSTER, OWN, [], 1_700_000_000.0)
     arguments = ("--from-this-node", "--yes", "--data-dir", str(path))
     kills = 0
+    arguments = (*arguments, "--new-ca")
     for calls in range(1, 400, 4):
         command = [sys.executable, "-c", KILLED_AT_FILE_CALL, str(calls), *arguments]
         done = subprocess.run(command, timeout=60, check=False, capture_output=True)
