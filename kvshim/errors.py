@@ -230,3 +230,7 @@ class StartupError(KvshimError):
 
 class StorageError(KvshimError):
     """The store cannot go on (disk full, I/O error, corruption): the node stops, unanswered."""
+
+
+class CorruptStore(StorageError):
+    """SQLite found the store's file damaged: a member of several gets it anew from the leader."""

@@ -111,8 +111,8 @@ class StateMachine(Protocol):
     def install(self, generation: int, snapshot: SnapshotMeta) -> None:
         """Go on from this generation: the log now begins behind `snapshot`; must not wait.
 
-        Entries handed over before and not yet applied are forgotten; `ReplicatedLog.applied` is
-        called with the snapshot's index once it is in use.
+        Entries handed over before, up to its index, and not yet applied are forgotten;
+        `ReplicatedLog.applied` is called with the snapshot's index once it is in use.
         """
 
 

@@ -130,6 +130,24 @@ class Member:
         """The store of this snapshot lies ready as `generation`, should the core want it."""
         self._generations[snapshot] = generation
 
+    def adopt(self, snapshot: SnapshotMeta, generation: int) -> None:
+        """Put an accepted store in the place of this one, although the log lacks nothing.
+
+        Only for one of what was handed over, and only while the state machine has applied nothing
+        beyond it: the log, terms and votes stay as they are. Call it when `work` has returned.
+        """
+        if not self._storage.first_index - 1 <= snapshot.index <= self.handed:
+            raise LogError(f"a store of entry {snapshot.index} does not fit the log")
+        if self._storage.term_at(snapshot.index) != snapshot.term:
+            raise LogError(f"entry {snapshot.index} has another term here than at the leader")
+        self._generations.pop(snapshot, None)
+        self._storage.set_generation(generation)
+        self._machine.install(generation, snapshot)
+
+    def uses(self, generation: int) -> bool:
+        """Does the log name this generation of the store?"""
+        return self._storage.generation == generation
+
     def work(self) -> None:
         """Do what the core asks for until it asks for nothing."""
         while self.core.has_ready():

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
@@ -32,7 +33,9 @@ from raft.interface import (
     LogStatus,
     MemberId,
     NoLeader,
+    NotLeader,
     ProposalDropped,
+    SnapshotMeta,
     StateMachine,
     Term,
     TooManyProposals,
@@ -121,6 +124,15 @@ class _Held:
     commands: list[bytes]
 
 
+@dataclass(slots=True)
+class _Adoption:
+    """The store of a snapshot of at least this index shall take the place of the one here."""
+
+    least: Index
+    done: asyncio.Future[None]
+    came: tuple[SnapshotMeta, int] | None = None
+
+
 _Input: TypeAlias = bytes | Callable[[], None]
 
 
@@ -162,6 +174,8 @@ class Node:
         self._over: asyncio.Future[None] | None = None
         self._transport: Messenger | None = None
         self._snapshots: SnapshotSender | None = None
+        self._offered: set[MemberId] = set()
+        self._adoption: _Adoption | None = None
         self._machine: StateMachine | None = None
 
     # -- the event loop
@@ -284,6 +298,41 @@ class Node:
         finally:
             self._reads.pop(context, None)
 
+    def offer_store(self, to: MemberId, least: Index) -> None:
+        """As leader, send a member the store as of `least` or later, though it may lag nothing.
+
+        One that is on its way is not sent twice. Raises `NotLeader`.
+        """
+        if not self._status.leads or self._snapshots is None:
+            raise NotLeader("this member does not lead")
+        if to not in self._offered:
+            self._offered.add(to)
+            self._snapshots.send(SnapshotOrder(to, self._status.term, least))
+
+    async def adopt_store(self, least: Index) -> None:
+        """Wait for a snapshot of `least` or later and let its store replace the one here.
+
+        The state machine must have applied `least` exactly and apply nothing more meanwhile.
+        Returns when the log names it: the state machine goes on from it then.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        adoption = _Adoption(least, done)
+
+        def begin() -> None:
+            self._adoption = adoption
+
+        def give_up(_: Member) -> None:
+            self._adoption = None
+
+        self._queue.put(begin)
+        try:
+            await done
+        except BaseException:
+            # Whoever waits for this may let the state machine go on: no store may come after that.
+            with suppress(NoLeader):
+                await asyncio.shield(self._ask(give_up))
+            raise
+
     def applied(self, index: Index) -> None:
         """The state machine's store holds the effects up to `index`; any thread."""
         member = self._member_or_none
@@ -315,8 +364,16 @@ class Node:
         def step() -> None:
             self._core_member.accept(message.snapshot, generation)
             self._core_member.core.step(message)
+            if self._adoption is not None and message.snapshot.index >= self._adoption.least:
+                self._adoption.came = message.snapshot, generation
 
         self._queue.put(step)
+
+    def snapshot_refused(self, reason: str) -> None:
+        """A snapshot that came cannot be used: the leader sends another, if the log lacks it."""
+        adoption = self._adoption
+        if adoption is not None:
+            _settle(adoption.done, LogError(reason))
 
     def snapshot_sent(self, order: SnapshotOrder, index: Index, reason: str) -> None:
         """How a snapshot that was ordered ended; `reason` is empty when it arrived."""
@@ -325,6 +382,7 @@ class Node:
             self._core_member.release_log(order.to)
             self._core_member.core.report_snapshot(order.to, arrived=not reason)
 
+        self._offered.discard(order.to)
         self._hooks.on_snapshot_sent(order.to, index, reason)
         self._queue.put(report)
 
@@ -450,6 +508,8 @@ class Node:
             self._propose(_Held(now + self._options.hold_seconds, commands))
         began = time.monotonic()
         member.work()
+        if self._adoption is not None:
+            self._adopt(self._adoption)
         if commands:
             self._taken += len(commands)
             self._taken_bytes += sum(map(len, commands))
@@ -457,6 +517,19 @@ class Node:
         assert self._copying is not None
         self._copying.look()
         return next_tick
+
+    def _adopt(self, adoption: _Adoption) -> None:
+        """Once what came is part of what was handed over: all of that is durable in the log."""
+        if adoption.came is None:
+            return
+        snapshot, generation = adoption.came
+        member = self._core_member
+        if not member.uses(generation):  # the core may have lacked so much that it took it
+            if snapshot.index > member.handed:
+                return
+            member.adopt(snapshot, generation)
+        self._adoption = None
+        self._tell(adoption.done)
 
     def _take(self, wait_seconds: float) -> list[bytes]:
         """Run every input that waits; returns the commands among them, bounded."""

@@ -40,6 +40,9 @@ class SnapshotUser(Protocol):
     def snapshot_ready(self, message: InstallSnapshot, generation: int) -> None:
         """A snapshot that came is ready to be used as `generation`."""
 
+    def snapshot_refused(self, reason: str) -> None:
+        """A snapshot that came cannot be used."""
+
 
 class SnapshotSender:
     """Both directions; see the module."""
@@ -94,8 +97,9 @@ class SnapshotSender:
     async def _accept(self, message: InstallSnapshot, path: Path) -> None:
         try:
             generation = await asyncio.to_thread(self._machine.accept, path, message.snapshot)
-        except (OSError, LogError):
+        except (OSError, LogError) as error:
             await asyncio.to_thread(path.unlink, missing_ok=True)
+            self._user.snapshot_refused(str(error))
             return  # the leader sees no progress and sends another
         self._user.snapshot_ready(message, generation)
 

@@ -4,6 +4,9 @@ The log hands over durable, committed entries; this thread applies as many as wa
 transaction, with `applied_index` inside, and only after its COMMIT hands answers and events to the
 event loop. Between batches it gives the store a slice of time for compaction and checkpoints.
 A snapshot that the log wants takes the store's place between two batches.
+
+A store that is damaged, or differs from the others', is replaced too: applying is held, what comes
+waits, and the leader's store takes this one's place (`kvshim.server.resync`).
 """
 
 from __future__ import annotations
@@ -20,10 +23,13 @@ from google.protobuf.message import Message
 from kvshim.apply.dispatch import Applier
 from kvshim.apply.members import apply_change, members_of, membership_of
 from kvshim.apply.outcome import BatchOutcome, Effect, Outcome, Restored
+from kvshim.apply.rolling import RollingHash
 from kvshim.apply.snapshots import Generations
-from kvshim.errors import RequestError, StorageError
+from kvshim.errors import CorruptStore, RequestError, StorageError
 from kvshim.mvcc.events import Event
+from kvshim.mvcc.scrub import first_fault
 from kvshim.mvcc.store import Store
+from kvshim.mvcc.view import ReadView
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.types import EventKind
 from raft.interface import (
@@ -41,6 +47,11 @@ BATCH_ENTRIES_MAX = 512
 """Entries in one transaction: bounds how long answers of its first command wait."""
 
 STOP_TIMEOUT_SECONDS = 4.0
+
+HOLD_SECONDS_MAX = 30.0
+"""How long a batch may take before the store counts as busy."""
+
+INSTALLED_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +97,14 @@ class ApplyMachine:
         self._changed = threading.Condition()
         self._stopping = False
         self._woken = False
+        self._held = False
+        self._at_rest = False
+        self._installing = False
+        self.rolling = RollingHash(store.applied_index)
         self.on_applied: Callable[[Index], None] = lambda _: None
         """Called on the apply thread when a batch is committed or a snapshot in use."""
+        self.on_corrupt: Callable[[CorruptStore], bool] = lambda _: False
+        """Called on the apply thread when the file is damaged: False to end, True to be held."""
         self.puts_total = 0
         self.deletions_total = 0
         self.txns_total = 0
@@ -110,6 +127,33 @@ class ApplyMachine:
         with self._changed:
             self._woken = True
             self._changed.notify_all()
+
+    def hold(self) -> Index:
+        """Leave the store alone until `release` or `install`; entries wait. Blocks for a batch.
+
+        Returns the last index applied.
+        """
+        with self._changed:
+            self._held = True
+            self._changed.notify_all()
+            if not self._changed.wait_for(
+                lambda: self._at_rest or not self._thread.is_alive(), HOLD_SECONDS_MAX
+            ):
+                self._held = False
+                raise StorageError("the store is busy: try again")
+        return self.applied_index()
+
+    def release(self) -> None:
+        """Apply again."""
+        with self._changed:
+            self._held = False
+            self._changed.notify_all()
+
+    def wait_installed(self) -> None:
+        """Block until no `install` waits any more, or applying has ended."""
+        with self._changed:
+            while self._installing and self._thread.is_alive():
+                self._changed.wait(INSTALLED_POLL_SECONDS)
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Queue committed entries; how many there may be is the log's to bound."""
@@ -141,11 +185,31 @@ class ApplyMachine:
             while (work := self._take(more_upkeep)) is not None:
                 if isinstance(work, _Installation):
                     self._go_on_from(work)
-                elif work:
-                    self._apply_batch(work)
-                more_upkeep = self._store.between_batches()
+                    more_upkeep = True
+                else:
+                    more_upkeep = self._work(work)
         except BaseException as error:
             self._on_fatal(error)
+
+    def _work(self, entries: list[Entry]) -> bool:
+        """Apply these, or nothing, and look after the store; True if more of that waits."""
+        applied = self._store.applied_index
+        try:
+            if entries:
+                self._apply_batch(entries)
+            return self._store.between_batches()
+        except CorruptStore as error:
+            if not self.on_corrupt(error):
+                raise StorageError(f"{error}: restore a backup of this, the only member") from error
+            with self._changed:
+                self._held = True
+                if entries and self._store.applied_index == applied:
+                    self._queue.extendleft(reversed(entries))
+                    self._pending_bytes += sum(len(entry.data) for entry in entries)
+            with self._store.read() as view:
+                self._applier = Applier(view.alarms())
+            self.rolling.begin(self._store.applied_index)
+            return True
 
     def copy(self, path: Path) -> SnapshotMeta:
         """Write the store as of one moment to a new file. Any thread; raises `LogError`."""
@@ -156,15 +220,21 @@ class ApplyMachine:
         return SnapshotMeta(Index(index), Term(term), members)
 
     def accept(self, path: Path, snapshot: SnapshotMeta) -> int:
-        """Make a snapshot's file a generation that is not yet in use. Raises `LogError`."""
-        return self._generations_in_use.accept(path, snapshot, self.applied_index())
+        """Make a snapshot's file a generation that is not yet in use. Raises `LogError`.
+
+        While applying is held a store comes that is to replace a damaged one: then every row is
+        read, so that no damage comes with it.
+        """
+        check = refuse_damage if self._held else None
+        return self._generations_in_use.accept(path, snapshot, self.applied_index(), check)
 
     def install(self, generation: int, snapshot: SnapshotMeta) -> None:
-        """Go on from an accepted generation; what was queued before is part of it."""
+        """Go on from an accepted generation, which holds what was queued up to its index."""
         with self._changed:
-            self._queue.clear()
-            self._pending_bytes = 0
+            while self._queue and self._queue[0].index <= snapshot.index:
+                self._pending_bytes -= len(self._queue.popleft().data)
             self._installation = _Installation(generation, snapshot)
+            self._installing = True
             self._changed.notify_all()
 
     @property
@@ -177,18 +247,28 @@ class ApplyMachine:
         """What comes next; no entries when upkeep should go on, None to end."""
         with self._changed:
             idle = not (self._queue or more_upkeep or self._stopping or self._woken)
-            if idle and self._installation is None:
+            if idle and self._installation is None and not self._held:
                 self._changed.wait()
+            if self._held:
+                self._rest()
             self._woken = False
             if self._installation is not None:  # It is older than what is queued.
                 installation, self._installation = self._installation, None
+                self._held = False
                 return installation
-            if self._stopping and not self._queue:
+            if self._stopping and (self._held or not self._queue):
                 return None
             taken = min(len(self._queue), BATCH_ENTRIES_MAX)
             batch = [self._queue.popleft() for _ in range(taken)]
             self._pending_bytes -= sum(len(entry.data) for entry in batch)
             return batch
+
+    def _rest(self) -> None:
+        self._at_rest = True
+        self._changed.notify_all()
+        while self._held and self._installation is None and not self._stopping:
+            self._changed.wait()
+        self._at_rest = False
 
     def _go_on_from(self, installation: _Installation) -> None:
         store, snapshot = self._store, installation.snapshot
@@ -201,7 +281,11 @@ class ApplyMachine:
         with store.read() as view:
             alarms, leases, members = view.alarms(), list(view.leases()), members_of(view)
         self._applier = Applier(alarms)
+        self.rolling.begin(snapshot.index)
         self.on_applied(snapshot.index)
+        with self._changed:
+            self._installing = self._installation is not None
+            self._changed.notify_all()
         compacted = store.physically_compacted
         self._deliver(Restored(store.revision, snapshot.index, compacted, leases, alarms, members))
 
@@ -210,6 +294,7 @@ class ApplyMachine:
         answers: list[tuple[int, Message | RequestError]] = []
         events: list[Event] = []
         effects: list[Effect] = []
+        rolling = self.rolling
         with self._store.write() as batch:
             for entry in entries:
                 if entry.kind is EntryKind.CONF_CHANGE:
@@ -223,6 +308,8 @@ class ApplyMachine:
                     events.extend(applied.events)
                     effects.extend(applied.effects)
                     self.txns_total += command.HasField("txn")
+                rolling.applied(entry.index, batch)
+            rolling.fold(batch)
             batch.set_applied(entries[-1].index, entries[-1].term)
             committing = time.perf_counter()
         ended = time.perf_counter()
@@ -233,3 +320,10 @@ class ApplyMachine:
         self.puts_total += puts
         self.deletions_total += len(events) - puts
         self._observe(BatchTiming(len(entries), ended - started, ended - committing))
+
+
+def refuse_damage(view: ReadView) -> None:
+    """Raises `StorageError` when a row is not as it was written."""
+    fault = first_fault(view)
+    if fault is not None:
+        raise StorageError(f"the leader's store is damaged at {fault.place}: {fault.reason}")

@@ -8,6 +8,7 @@ is never named: it goes when the next one comes, or at the next start. Any threa
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from kvshim.apply.members import membership_of
@@ -18,7 +19,8 @@ from kvshim.backend.files import remove_database, sync
 from kvshim.backend.options import BackendOptions
 from kvshim.errors import StorageError
 from kvshim.mvcc.store import read_copied
-from raft.interface import Index, LogError, SnapshotMeta
+from kvshim.mvcc.view import ReadView
+from raft.interface import Index, LogError, Membership, SnapshotMeta
 
 
 class Generations:
@@ -31,28 +33,46 @@ class Generations:
         self._newest = current
         self._accepted: dict[int, SnapshotMeta] = {}
 
-    def accept(self, path: Path, snapshot: SnapshotMeta, applied: Index) -> int:
+    def accept(
+        self,
+        path: Path,
+        snapshot: SnapshotMeta,
+        applied: Index,
+        check: Callable[[ReadView], None] | None = None,
+    ) -> int:
         """Check a file in the same file system and make it a generation, durably; its number.
 
         The file is gone from where it was. What is there already is not made again. Raises
-        `LogError` when it does not hold `snapshot`; the file is then left to the caller.
+        `LogError` when it does not hold `snapshot`; the file is then left to the caller. `check`
+        may refuse more by `StorageError`.
         """
         try:
             with self._lock:
-                return self._accept(path, snapshot, applied)
+                return self._accept(path, snapshot, applied, check)
         except StorageError as error:
             raise LogError(f"a snapshot was refused: {error}") from error
         except OSError as error:
             raise LogError(f"a snapshot cannot be kept: {error.strerror or error}") from error
 
-    def _accept(self, path: Path, snapshot: SnapshotMeta, applied: Index) -> int:
+    def _accept(
+        self,
+        path: Path,
+        snapshot: SnapshotMeta,
+        applied: Index,
+        check: Callable[[ReadView], None] | None,
+    ) -> int:
+        def look(view: ReadView) -> Membership:
+            if check is not None:
+                check(view)
+            return membership_of(view)
+
         self._remove_overtaken(applied)
         for generation, known in self._accepted.items():
             if known == snapshot:
                 remove_database(path)
                 return generation
         index, term, membership = check_copy(
-            path, self._options, lambda session: read_copied(session, membership_of)
+            path, self._options, lambda session: read_copied(session, look)
         )
         if (index, term) != (snapshot.index, snapshot.term):
             raise StorageError(
@@ -69,9 +89,10 @@ class Generations:
 
     def _remove_overtaken(self, applied: Index) -> None:
         """Between the moment in which the log names a snapshot and its use nothing beyond it is
-        applied: so these are not named, and never will be."""
+        applied: so these are not named, and never will be. One of just what has been applied may
+        yet replace a damaged store."""
         for generation, snapshot in list(self._accepted.items()):
-            if snapshot.index <= applied:
+            if snapshot.index < applied:
                 remove_database(self._data_dir.generation_path(generation))
                 del self._accepted[generation]
 

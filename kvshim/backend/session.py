@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import apsw
 
-from kvshim.errors import StorageError
+from kvshim.errors import CorruptStore, StorageError
 
 Row = tuple[Any, ...]
 
@@ -35,7 +35,7 @@ def storage_error(error: apsw.Error | UnicodeDecodeError) -> StorageError:
             return StorageError("the disk that holds the store is full")
         # All that we store is BLOBs and integers: a text that is none is damage too.
         case apsw.CorruptError() | apsw.NotADBError() | UnicodeDecodeError():
-            return StorageError(f"the store is corrupt: {error}")
+            return CorruptStore(f"the store is corrupt: {error}")
         case apsw.BusyError() | apsw.LockedError():
             return StorageError(f"another program keeps the store locked: {error}")
         case _:

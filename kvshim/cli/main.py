@@ -26,6 +26,7 @@ _COMMANDS: Mapping[str, str] = {
     "status": "kvshim.cli.status:run",
     "remove-node": "kvshim.cli.remove_node:run",
     "recover": "kvshim.cli.recover:run",
+    "repair": "kvshim.cli.repair:run",
 }
 """Commands by name, as module and function. The function gets the arguments after the name."""
 

@@ -31,6 +31,7 @@ from kvshim.config.values import parse_duration
 QUOTA_BYTES_DEFAULT = 2 * 1024**3
 PROGRESS_INTERVAL_S_DEFAULT = 600.0
 PROGRESS_INTERVAL_S_MIN = 0.1
+SCRUB_INTERVAL_S_MIN = 1.0
 _HOUR_S = 3600.0
 
 Cluster = tuple[tuple[str, tuple[Url, ...]], ...]
@@ -68,6 +69,8 @@ def build(settings: Settings, notices: list[Notice]) -> Config:
         max_txn_ops=settings.number("max-txn-ops"),
         auto_compaction=_auto_compaction(settings),
         wal_bytes_max=settings.number("wal-bytes-max"),
+        scrub_interval_s=max(SCRUB_INTERVAL_S_MIN, settings.seconds("scrub-interval")),
+        corrupt_check_time_s=max(0.0, settings.seconds("corrupt-check-time")),
         watch_progress_notify_interval_s=_progress_interval(settings, notices),
         warning_apply_duration_s=settings.seconds("warning-apply-duration"),
         warning_unary_request_duration_s=settings.seconds("warning-unary-request-duration") or 0.3,

@@ -13,7 +13,7 @@ _S, _L, _T, _F, _U = (
     Section.SECURITY, Section.LOGGING, Section.TRACING, Section.FEATURES, Section.UNSAFE
 )  # fmt: skip
 
-_NOT_COMPARED = "members are not compared by themselves yet"
+_ALWAYS_COMPARED = "what compactions hash is compared every few seconds, and costs nothing"
 _FIXED = "the bound is fixed for now"
 _NO_DOWNGRADE = "there are no downgrades yet"
 _NO_AUTH = "authentication is not available yet"
@@ -178,12 +178,12 @@ TRACING: tuple[Flag, ...] = (
 
 FEATURES: tuple[Flag, ...] = (
     Flag(
-        _F, "corrupt-check-time", Kind.DURATION, "0s", _A,
-        "Time between comparisons of members' data.", _NOT_COMPARED,
+        _F, "corrupt-check-time", Kind.DURATION, "0s", _O,
+        "Time between comparisons of all that members hold; 0 is 10m, more for a large store.",
     ),
     Flag(
         _F, "compact-hash-check-time", Kind.DURATION, "1m0s", _A,
-        "Time between comparisons of members' compaction hashes.", _NOT_COMPARED,
+        "Time between comparisons of members' compaction hashes.", _ALWAYS_COMPARED,
     ),
     Flag(
         _F, "compaction-batch-limit", Kind.INT, "0", _A,

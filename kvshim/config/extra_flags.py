@@ -29,6 +29,14 @@ EXTRAS: tuple[Flag, ...] = (
     ),
     Flag(
         Section.KVSHIM,
+        "scrub-interval",
+        Kind.DURATION,
+        "24h",
+        Disposition.OBEYED,
+        "Time between readings of all that is stored, to find damage of the disk.",
+    ),
+    Flag(
+        Section.KVSHIM,
         "wal-bytes-max",
         Kind.INT64,
         str(64 * 1024 * 1024),

@@ -28,8 +28,8 @@ KNOWN_GATES: Mapping[str, bool] = {**DEFAULTS, ALL_ALPHA: False, ALL_BETA: False
 NOTES: Mapping[str, str] = {
     "StopGRPCServiceOnDefrag": "there is nothing to defragment, so service never stops for it",
     "TxnModeWriteWithSharedBuffer": "it tunes etcd's own storage engine",
-    "InitialCorruptCheck": "it compares members before serving, and this node is the only one",
-    "CompactHashCheck": "it compares members after compaction, and this node is the only one",
+    "InitialCorruptCheck": "members are compared while they run: see docs/divergence.md",
+    "CompactHashCheck": "members are compared in any case: see docs/divergence.md",
     "LeaseCheckpoint": "it informs followers, and this node is the only member",
     "LeaseCheckpointPersist": "it matters after a change of leader, and there is one member",
     "SetMemberLocalAddr": "it chooses an address for peers, and this node is the only member",

@@ -184,6 +184,9 @@ class Config:
     max_txn_ops: int
     auto_compaction: AutoCompaction | None
     wal_bytes_max: int
+    scrub_interval_s: float
+    corrupt_check_time_s: float
+    """0: a time that costs little."""
 
     watch_progress_notify_interval_s: float
     warning_apply_duration_s: float

@@ -40,6 +40,11 @@ class CountCache:
                 self._entries.move_to_end(key)
             return count
 
+    def clear(self) -> None:
+        """Forget all counts."""
+        with self._lock:
+            self._entries.clear()
+
     def put(self, keys: KeyRange, revision: Revision, count: int) -> None:
         """Remember a count."""
         key = (keys.start, keys.end, revision)

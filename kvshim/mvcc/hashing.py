@@ -139,6 +139,11 @@ class CompactionHashes:
             self._hashes.sort(key=lambda known: known.hash_revision)
             del self._hashes[:-COMPACTION_HASHES_MAX]
 
+    def all(self) -> list[KeyValueHash]:
+        """All that are remembered, by revision."""
+        with self._lock:
+            return list(self._hashes)
+
     def get(self, revision: int) -> KeyValueHash | None:
         """The hash made when a revision was compacted."""
         with self._lock:
@@ -161,15 +166,21 @@ def hash_store(store: Store, revision: int) -> tuple[Revision, KeyValueHash]:
     with store.read() as view:
         current = view.revision
         known = view.compaction_hash(revision)
-        if known is not None:
-            return current, known
+    if known is not None:
+        return current, known
+    return current, hash_content(store, revision or current)
+
+
+def hash_content(store: Store, revision: int) -> KeyValueHash:
+    """The same from what is stored now, and never from memory: to compare members. Blocks."""
+    with store.read() as view:
         run = HashRun.of_revision(view, revision)
         pin = store.pins.pin(run.compact_revision)
     try:
         while not run.finished:
             with store.read() as view:
                 run.step(view)
-        return current, run.result()
+        return run.result()
     finally:
         store.pins.release(pin)
 

@@ -8,15 +8,14 @@ disk changed what was written; what then happens is the server's business. A rea
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from kvshim.backend import statements as sql
 from kvshim.backend.ids import revision_of, sub_of
 from kvshim.mvcc.encoding import checksum, encode_deletion, encode_put
-
-if TYPE_CHECKING:
-    from kvshim.mvcc.store import Store
+from kvshim.mvcc.view import ReadView
 
 STEP_ROWS: Final = 128
 
@@ -29,10 +28,17 @@ class Fault:
     reason: str
 
 
+class Readable(Protocol):
+    """What a scrub goes through: a store."""
+
+    def read(self) -> AbstractContextManager[ReadView]:
+        """A snapshot."""
+
+
 class Scrub:
     """One pass over the store: call `step` until `finished`, with pauses in between."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Readable) -> None:
         self._store = store
         self._after_id: int | None = 0
         self._after_key: bytes | None = b""
@@ -43,6 +49,13 @@ class Scrub:
     def finished(self) -> bool:
         """True when all was looked at."""
         return self._after_id is None and self._after_key is None
+
+    @property
+    def place(self) -> str:
+        """Where the next step begins, for the operator."""
+        if self._after_id is not None:
+            return f"versions from revision {revision_of(self._after_id)} on"
+        return f"live keys from {self._after_key!r} on"
 
     def step(self) -> list[Fault]:
         """Look at some rows. Raises `StorageError` where SQLite itself finds damage."""
@@ -78,6 +91,23 @@ class Scrub:
             for key, agrees in rows
             if not agrees
         ]
+
+
+def first_fault(view: ReadView) -> Fault | None:
+    """Look at all rows of a database in one snapshot, until one is damaged."""
+    scrub = Scrub(_Whole(view))
+    while not scrub.finished:
+        if faults := scrub.step():
+            return faults[0]
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    view: ReadView
+
+    def read(self) -> AbstractContextManager[ReadView]:
+        return nullcontext(self.view)
 
 
 def _damage(row: tuple[Any, ...]) -> str | None:

@@ -18,15 +18,15 @@ from typing import TypeVar
 from kvshim.backend import schema
 from kvshim.backend.backend import Backend
 from kvshim.backend.session import Session
-from kvshim.errors import Compacted, FutureRevision
+from kvshim.errors import Compacted, CorruptStore, FutureRevision
 from kvshim.mvcc.compaction import Compaction
 from kvshim.mvcc.counts import CountCache
 from kvshim.mvcc.generation import Generation
 from kvshim.mvcc.hashing import CompactionHashes
 from kvshim.mvcc.pins import Pins
-from kvshim.mvcc.records import LeaseRecord
+from kvshim.mvcc.records import KeyValueHash, LeaseRecord
 from kvshim.mvcc.txn import WriteTxn
-from kvshim.mvcc.view import U64, ReadView
+from kvshim.mvcc.view import U32, U64, ReadView
 from kvshim.types import LeaseID, Revision
 
 __all__ = ["Snapshot", "Store", "WriteBatch", "WriteTxn"]
@@ -42,13 +42,15 @@ class Store:
         """Raises `StorageError` when the database cannot be read."""
         self.counts = CountCache()
         self.pins = Pins()
+        self.on_corrupt: Callable[[CorruptStore], object] | None = None
+        """Called on any thread when a read found the file damaged; the read fails all the same."""
         self._lock = threading.Lock()
         self._retirements: list[threading.Thread] = []
         backend.checkpointer.on_tick = self.pins.expire
         self._use(backend, None)
 
     def _use(self, backend: Backend, on_compacted: Callable[[Revision], None] | None) -> None:
-        """Counts of committed revisions and pins stay right: the history is the same."""
+        """Pins stay right: the history is the same."""
         state = backend.writer.one(schema.READ_STATE)
         assert state is not None
         backend.start(state[2])
@@ -72,6 +74,7 @@ class Store:
         """
         old = self._generation
         backend.take_over(old.backend)
+        self.counts.clear()  # the old database may have been a damaged one
         self._use(backend, self.on_compacted)
         retirement = threading.Thread(target=old.retire, name="retire", daemon=True)
         retirement.start()
@@ -83,6 +86,10 @@ class Store:
         for thread in self._retirements:
             thread.join()
         self.backend.close()
+
+    def compaction_hashes(self) -> list[KeyValueHash]:
+        """What the newest compactions hashed, oldest first."""
+        return self._generation.hashes.all()
 
     def enter(self) -> Generation:
         """The current database, kept open until `Generation.leave`."""
@@ -200,7 +207,11 @@ class Snapshot:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._finish()
+        try:
+            self._finish()
+        finally:
+            if isinstance(error, CorruptStore) and self._store.on_corrupt is not None:
+                self._store.on_corrupt(error)
 
     def _finish(self) -> None:
         assert self._session is not None
@@ -232,7 +243,7 @@ class ShortSnapshot(Snapshot):
 class WriteBatch(ReadView):
     """A transaction of many commands. Leaving its `with` block commits it, or rolls it back."""
 
-    __slots__ = ("_applied_index", "_applied_term", "_compactions", "_store")
+    __slots__ = ("_applied_index", "_applied_term", "_compactions", "_store", "written")
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.backend.writer, store.revision, store.compact_revision, None)
@@ -240,6 +251,8 @@ class WriteBatch(ReadView):
         self._applied_index = store.applied_index
         self._applied_term = store.applied_term
         self._compactions: list[tuple[Revision, Revision]] = []
+        self.written: list[int] = []
+        """32 bits of everything that was written, in order: versions by their checksums."""
 
     def __enter__(self) -> WriteBatch:
         self._store.backend.begin_write()
@@ -299,18 +312,22 @@ class WriteBatch(ReadView):
     def lease_put(self, lease: LeaseRecord) -> None:
         """Make or change a lease."""
         self._session.run(schema.PUT_LEASE, (lease.id, lease.ttl, lease.remaining_ttl))
+        self.written += (lease.id & U32, lease.ttl & U32, lease.remaining_ttl & U32)
 
     def lease_delete(self, lease: LeaseID) -> None:
         """Forget a lease; its keys are the caller's to delete."""
         self._session.run(schema.DELETE_LEASE, (lease,))
+        self.written.append(lease & U32)
 
     def alarm_put(self, member: int, kind: int) -> None:
         """Raise an alarm."""
         self._session.run(schema.PUT_ALARM, (_signed(member), kind))
+        self.written += (member & U32, kind)
 
     def alarm_delete(self, member: int, kind: int) -> None:
         """Clear an alarm."""
         self._session.run(schema.DELETE_ALARM, (_signed(member), kind))
+        self.written += (member & U32, kind)
 
     def meta_put(self, name: str, value: bytes) -> None:
         """Keep a named value of the node's own."""

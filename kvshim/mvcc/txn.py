@@ -60,6 +60,7 @@ class WriteTxn(ReadView):
         session.run(
             sql.INSERT_HISTORY, (version_id, create_id, version, lease, crc, key, head, tail, value)
         )
+        self._batch.written.append(crc)
         original = self._original(key, row)
         self._events.append(
             Event(
@@ -100,6 +101,7 @@ class WriteTxn(ReadView):
                 )
             )
         self._session.many(sql.INSERT_DELETION, deletions)
+        self._batch.written += (deletion[2] for deletion in deletions)
         self._session.many(sql.INSERT_ENDED, ended)
         return deleted
 

@@ -32,6 +32,7 @@ CHUNK_BYTES: Final = 1 << 20
 FIRST_CHUNK_ROWS: Final = 128
 CHUNK_ROWS_MAX: Final = 4096
 
+U32: Final = (1 << 32) - 1
 U64: Final = 1 << 64
 I64_MAX: Final = (1 << 63) - 1
 

@@ -45,7 +45,7 @@ def _wire_store(parts: Parts) -> None:
     mvcc.put.read_from(lambda: parts.machine.puts_total)
     mvcc.delete.read_from(lambda: parts.machine.deletions_total)
     mvcc.txn.read_from(lambda: parts.machine.txns_total)
-    mvcc.damaged.read_from(lambda: parts.scrubber.faults_total)
+    mvcc.damaged.read_from(lambda: parts.same.scrubber.faults_total)
     mvcc.keys.read_from(lambda: _count_keys(store))
     mvcc.current_revision.read_from(lambda: store.revision)
     mvcc.compact_revision.read_from(lambda: store.compact_revision)

@@ -7,10 +7,9 @@ refusal up to here leaves the data as it was. Event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 from kvshim.api.changes import Changes
 from kvshim.api.cluster import ClusterService
@@ -30,13 +29,12 @@ from kvshim.backend.datadir import DataDir
 from kvshim.config import Config, WithoutQuorum
 from kvshim.logs import Logger
 from kvshim.metrics.registry import Metrics
-from kvshim.mvcc.scrub import Fault, Scrub
-from kvshim.mvcc.store import Store
 from kvshim.node.delivery import Delivery
 from kvshim.node.forming import form
 from kvshim.node.peers import Peers
 from kvshim.node.proposals import OwnProposals
 from kvshim.node.reports import Reports
+from kvshim.node.sameness import Sameness, keep_same
 from kvshim.node.storage import READER_THREADS, Storage
 from kvshim.node.tenure import announce
 from kvshim.node.timing import (
@@ -60,7 +58,6 @@ from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
 from kvshim.server.roles import Roles
-from kvshim.server.scrubber import Scrubber
 from kvshim.server.status import METHOD as STATUS_METHOD
 from kvshim.server.status import ClusterStatus
 from kvshim.transport.options import GRPC_OVERHEAD_BYTES
@@ -82,7 +79,7 @@ class Parts:
     delivery: Delivery
     headers: Headers
     compactor: Compactor
-    scrubber: Scrubber
+    same: Sameness
     health: HealthService
     leadership: Leadership
     lease_calls: LeaseCalls
@@ -238,10 +235,7 @@ async def build(
     store.on_work = machine.wake
     store.on_compacted = delivery.post_compacted
     storage.backend.on_failure = on_fatal
-    checkpointer = storage.backend.checkpointer
-    checkpointer.on_checkpoint = reports.checkpointed
-    checkpointer.on_wal_pinned = reports.wal_pinned
-    checkpointer.on_wal_released = reports.wal_released
+    _report(storage, reports)
     trust = Trust(config, data_dir.path, cluster_id, book, store=store)
     peers = Peers(
         config,
@@ -267,7 +261,16 @@ async def build(
         backup=lambda: last_backup(data_dir.path),
     )
     peers.answer(STATUS_METHOD, status.handle)
-    trust.start(peers.transport, proposer, delivery.reader, logger, status.admin)
+    same = keep_same(
+        config, store, machine, delivery, peers, log=log, leadership=leadership, own=own
+    )
+    trust.start(
+        peers.transport,
+        proposer,
+        delivery.reader,
+        logger,
+        {"status": status.admin, **same.operator},
+    )
     primacy = LeasePrimacy(lessor, delivery.reader, leadership)
     lessor.restore(leases)
     lease_calls = LeaseCalls(lessor, delivery.reader, leadership, peers.ask_leader, timeout_seconds)
@@ -284,7 +287,7 @@ async def build(
         delivery=delivery,
         headers=headers,
         compactor=Compactor(lambda: store.revision, own.compact, loop.time),
-        scrubber=_scrubber(delivery, store, own),
+        same=same,
         health=HealthService(),
         leadership=leadership,
         lease_calls=lease_calls,
@@ -295,13 +298,8 @@ async def build(
     )
 
 
-def _scrubber(delivery: Delivery, store: Store, own: OwnProposals) -> Scrubber:
-    async def on_damage(faults: list[Fault]) -> None:
-        delivery.reports.damaged(faults)
-        if not delivery.alarms.own_corrupt:
-            await own.raise_corrupt()
-
-    def step(scrub: Scrub) -> Awaitable[list[Fault]]:
-        return delivery.reader.on_thread(scrub.step)
-
-    return Scrubber(partial(Scrub, store), step, on_damage)
+def _report(storage: Storage, reports: Reports) -> None:
+    checkpointer = storage.backend.checkpointer
+    checkpointer.on_checkpoint = reports.checkpointed
+    checkpointer.on_wal_pinned = reports.wal_pinned
+    checkpointer.on_wal_released = reports.wal_released

@@ -17,6 +17,7 @@ from kvshim.node.trust import Trust
 from kvshim.pb.kvshim.member_pb2 import ClusterInfo, Member, Members
 from kvshim.server.lease_calls import KEEPALIVE_METHOD, TRY_SECONDS, TTL_METHOD, LeaseCalls
 from kvshim.server.members import MemberBook
+from kvshim.server.repair import CALL_SECONDS
 from kvshim.transport.peer_tls import peer_credentials
 from raft.core.messages import InstallSnapshot, Message
 from raft.interface import LogError, MemberId, StateMachine
@@ -116,6 +117,10 @@ class Peers:
         if leader in (0, self._book.own_id):
             raise NoLeader
         return await self.transport.call(MemberId(leader), method, payload, TRY_SECONDS)
+
+    async def ask(self, member: int, method: str, payload: bytes) -> bytes:
+        """Call a method at a member. Raises `OSError`, `CallRefused`."""
+        return await self.transport.call(MemberId(member), method, payload, CALL_SECONDS)
 
     def reached(self) -> set[int]:
         """Members that are connected now, this one included."""

@@ -27,11 +27,18 @@ class OwnProposals:
 
     async def raise_corrupt(self) -> None:
         """Raise this member's CORRUPT alarm, on every member."""
-        await self._change_alarm(rpc_pb2.CORRUPT, raised=True)
+        await self.change_corrupt(self.member_id, raised=True)
 
-    async def _change_alarm(self, alarm: rpc_pb2.AlarmType, *, raised: bool) -> None:
+    async def change_corrupt(self, member_id: int, raised: bool) -> None:  # noqa: FBT001
+        """Raise or clear a member's CORRUPT alarm, on every member; 0 names none of them."""
+        await self._change_alarm(rpc_pb2.CORRUPT, raised=raised, member_id=member_id)
+
+    async def _change_alarm(
+        self, alarm: rpc_pb2.AlarmType, *, raised: bool, member_id: int | None = None
+    ) -> None:
         action = rpc_pb2.AlarmRequest.ACTIVATE if raised else rpc_pb2.AlarmRequest.DEACTIVATE
-        request = rpc_pb2.AlarmRequest(action=action, memberID=self.member_id, alarm=alarm)
+        named = self.member_id if member_id is None else member_id
+        request = rpc_pb2.AlarmRequest(action=action, memberID=named, alarm=alarm)
         await self.proposer.propose(Command(alarm=request), rpc_pb2.AlarmResponse)
 
     async def revoke(self, lease: LeaseID) -> None:

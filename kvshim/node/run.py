@@ -122,7 +122,8 @@ class _Run:
         jobs: list[Job] = [
             parts.delivery.lessor.run(),
             parts.delivery.quota.run(),
-            parts.scrubber.run(),
+            parts.same.scrubber.run(),
+            parts.same.divergence.run(),
             parts.roles.run(),
             self._become_ready(parts),
         ]
@@ -158,6 +159,7 @@ class _Run:
         notify(STOPPING)
         await parts.log.resign()
         parts.primacy.stop()
+        await parts.same.resync.stop()
         failed = self._failure is not None
         await parts.trust.admin.stop()
         parts.delivery.hub.close()

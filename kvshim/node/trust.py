@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -88,12 +88,15 @@ class Trust:
         proposer: Proposer,
         reader: Reader,
         logger: Logger,
-        status: Handler,
+        operator: Mapping[str, Handler],
     ) -> None:
-        """Answer joiners, members and the operator from now on."""
+        """Answer joiners, members and the operator from now on.
+
+        `operator` are the calls on the admin socket that are not about trust.
+        """
         self._transport = transport
         cluster = LoggedCluster(self._cluster_id, self._book, proposer, reader)
-        handlers: dict[str, Handler] = {"status": status}
+        handlers = dict(operator)
         self.keeper: CertificateKeeper | None = None
         if self._tls is not None:
             admission = Admission(self.pki, cluster, logger, open_address=self._open_address)

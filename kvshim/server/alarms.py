@@ -29,6 +29,11 @@ class Alarms:
         return sorted(self._standing)
 
     @property
+    def corrupt(self) -> set[int]:
+        """The members named by the CORRUPT alarm; 0 stands for one that is not known."""
+        return {member for member, alarm in self._standing if alarm == rpc_pb2.CORRUPT}
+
+    @property
     def own_nospace(self) -> bool:
         """True while this member's NOSPACE alarm stands."""
         return (self._member_id, rpc_pb2.NOSPACE) in self._standing

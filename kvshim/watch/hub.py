@@ -122,6 +122,9 @@ class Hub:
     def restored(self, revision: Revision) -> None:
         """A snapshot of this revision took the store's place: synced watchers read on from where
         they are. The store may be ahead of it, by batches whose `publish` is still to come."""
+        if revision < self._revision:  # the old store was wrong, and told of what never happened
+            for stream in list(self._streams):
+                stream.fail(errors.CorruptCluster())
         for watcher in list(self._synced):
             self._fall_back(watcher, Revision(self._revision + 1))
             self._steps.append((watcher, None))
