@@ -9,6 +9,10 @@ after the read was asked, and the leader was still the leader then:
 3. when a majority of voters, the leader included, has answered this round or a later one, every
    read of the round and of earlier ones may be served.
 
+Where the leader and one more voter are a majority, a voter's question is that voter's answer: it
+had given no vote in a later term when its reads came, and neither had the leader when it got the
+question. So a follower's reads cost one message each way, and no round.
+
 A follower asks its leader in batches too, by (session, sequence): an answer confirms everything
 asked up to that sequence, since a later index serves an earlier read as well. So asking again is
 harmless, and a leader remembers one number for each member.
@@ -79,10 +83,23 @@ def on_tick(r: Replica) -> None:
 
 def on_request(r: Replica, m: ReadIndexRequest) -> None:
     """A follower asks."""
-    if r.role is Role.LEADER:
+    if r.role is not Role.LEADER:
+        return
+    if _settles(r, m.sender) and may_answer(r):
+        r.send(ReadIndexResponse(r.id, m.sender, r.term, m.session, m.sequence, r.log.commit))
+    else:
         source = (m.sender, m.session)
         if source in r.reads.remote or len(r.reads.remote) < r.options.sessions_max:
             r.reads.remote[source] = max(m.sequence, r.reads.remote.get(source, 0))
+
+
+def _settles(r: Replica, sender: MemberId) -> bool:
+    """Is the question itself the answer of the majority that is needed, the leader included?
+
+    A voter that asks in this term had given no vote in a later one when its reads came.
+    """
+    voters = r.membership.voters
+    return r.membership.majority <= 2 and sender in voters and r.id in voters
 
 
 def on_response(r: Replica, m: ReadIndexResponse) -> None:
