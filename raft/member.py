@@ -74,6 +74,7 @@ class Member:
         surroundings: Surroundings,
         options: CoreOptions,
         retention: RetentionOptions | None = None,
+        random: Random | None = None,
     ) -> None:
         """Raises `LogError` when log and state machine do not fit together; changes nothing."""
         self._storage = storage
@@ -88,7 +89,7 @@ class Member:
         self._cut_floors: dict[MemberId, Index] = {}
         self._generations: dict[SnapshotMeta, int] = {}
         start = StartState(storage.hard_state, machine.membership(), applied)
-        self.core = Node(options, storage, start, Random())
+        self.core = Node(options, storage, start, random or Random())
 
     @property
     def alone(self) -> bool:

@@ -183,13 +183,21 @@ class ApplyMachine:
         try:
             more_upkeep = True
             while (work := self._take(more_upkeep)) is not None:
-                if isinstance(work, _Installation):
-                    self._go_on_from(work)
-                    more_upkeep = True
-                else:
-                    more_upkeep = self._work(work)
+                more_upkeep = self._do(work)
         except BaseException as error:
             self._on_fatal(error)
+
+    def turn(self, entries_max: int = BATCH_ENTRIES_MAX) -> bool:
+        """Do at once what the thread would do next, if it was never started; True if more waits."""
+        work = self._take(more_upkeep=True, entries_max=entries_max)
+        more_upkeep = work is not None and self._do(work)
+        return more_upkeep or bool(self._queue) or self._installation is not None
+
+    def _do(self, work: list[Entry] | _Installation) -> bool:
+        if isinstance(work, _Installation):
+            self._go_on_from(work)
+            return True
+        return self._work(work)
 
     def _work(self, entries: list[Entry]) -> bool:
         """Apply these, or nothing, and look after the store; True if more of that waits."""
@@ -243,7 +251,11 @@ class ApplyMachine:
             raise LogError("this store takes no snapshots")
         return self._generations
 
-    def _take(self, more_upkeep: bool) -> list[Entry] | _Installation | None:  # noqa: FBT001
+    def _take(
+        self,
+        more_upkeep: bool,  # noqa: FBT001
+        entries_max: int = BATCH_ENTRIES_MAX,
+    ) -> list[Entry] | _Installation | None:
         """What comes next; no entries when upkeep should go on, None to end."""
         with self._changed:
             idle = not (self._queue or more_upkeep or self._stopping or self._woken)
@@ -258,7 +270,7 @@ class ApplyMachine:
                 return installation
             if self._stopping and (self._held or not self._queue):
                 return None
-            taken = min(len(self._queue), BATCH_ENTRIES_MAX)
+            taken = min(len(self._queue), entries_max)
             batch = [self._queue.popleft() for _ in range(taken)]
             self._pending_bytes -= sum(len(entry.data) for entry in batch)
             return batch
