@@ -74,6 +74,13 @@ class MvccMetrics:
         self.damaged = lazy.counter(
             "kvshim_mvcc_damaged_total", "Stored versions that the scrub found damaged."
         )
+        self.differing = lazy.counter(
+            "kvshim_members_differing_total",
+            "Members that this one, as leader, found to hold different data.",
+        )
+        self.resyncs = lazy.counter(
+            "kvshim_store_resyncs_total", "Times that the leader's store took this one's place."
+        )
         self.keys = lazy.gauge("etcd_debugging_mvcc_keys_total", "Live keys.")
         self.put = lazy.counter("etcd_mvcc_put_total", "Keys put by this member's apply.")
         self.delete = lazy.counter("etcd_mvcc_delete_total", "Keys deleted by this member's apply.")

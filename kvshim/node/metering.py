@@ -46,6 +46,8 @@ def _wire_store(parts: Parts) -> None:
     mvcc.delete.read_from(lambda: parts.machine.deletions_total)
     mvcc.txn.read_from(lambda: parts.machine.txns_total)
     mvcc.damaged.read_from(lambda: parts.same.scrubber.faults_total)
+    mvcc.differing.read_from(lambda: parts.same.divergence.differences_total)
+    mvcc.resyncs.read_from(lambda: parts.same.resync.resyncs_total)
     mvcc.keys.read_from(lambda: _count_keys(store))
     mvcc.current_revision.read_from(lambda: store.revision)
     mvcc.compact_revision.read_from(lambda: store.compact_revision)

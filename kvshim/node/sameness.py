@@ -96,6 +96,11 @@ def keep_same(
         delivery.loop.call_soon_threadsafe(resync.mend, str(error))
         return True
 
+    async def accuse_self() -> None:
+        if not alarms.own_corrupt:
+            await own.raise_corrupt()
+
+    resync.on_failed = accuse_self
     machine.on_corrupt = damaged
     store.on_corrupt = damaged
     peers.answer(STORE_METHOD, resync.handle)
@@ -109,8 +114,8 @@ def keep_same(
         if resync.mend(f"the scrub found damage at {faults[0].place}"):
             while resync.busy:  # noqa: ASYNC110 - minutes, once in a disk's life
                 await asyncio.sleep(IDLE_POLL_SECONDS)
-        elif not alarms.own_corrupt:
-            await own.raise_corrupt()
+        else:
+            await accuse_self()
 
     def step(scrub: Scrub) -> Awaitable[list[Fault]]:
         return delivery.reader.on_thread(scrub.step)

@@ -279,7 +279,7 @@ class Divergence:
         new = named - self._standing()
         if not new:
             return
-        self.differences_total += 1
+        self.differences_total += len(new)
         self._logger.error(
             Event.MEMBERS_DIFFER,
             member_ids=[f"{member:x}" for member in sorted(new)],

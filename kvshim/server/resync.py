@@ -82,6 +82,8 @@ class Resync:
         self._running: asyncio.Task[None] | None = None
         self._mending: asyncio.Task[None] | None = None
         self.resyncs_total = 0
+        self.on_failed: Callable[[], Awaitable[None]] | None = None
+        """Called when a mending that began by itself did not succeed; it is tried again."""
         self.after: Callable[[], Awaitable[object]] | None = None
         """Called when a mending that began by itself has ended: to compare with the others."""
 
@@ -143,6 +145,9 @@ class Resync:
                     break
                 except RepairError as error:
                     self._logger.error(Event.RESYNC_FAILED, reason=str(error))
+                    if self.on_failed is not None:
+                        with suppress(RequestError):
+                            await self.on_failed()
                 await asyncio.sleep(RETRY_SECONDS)
         finally:
             self._mending = None

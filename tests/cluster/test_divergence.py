@@ -208,6 +208,46 @@ def test_nobody_is_blamed_under_load(form: FormCluster, seed: int, trouble_secon
     assert not any(lines(member, "members hold different data") for member in cluster.members)
 
 
+def test_of_two_who_differ_nobody_is_named_and_the_operator_chooses(form: FormCluster) -> None:
+    cluster = form(2, "--corrupt-check-time=1s")
+    put(cluster.wait_leader().target, b"victim", b"right")
+    (victim,) = cluster.followers()
+    cluster.wait_same_revision()
+    change(victim, CHANGE)
+    wait_for(lambda: {(0, pb.CORRUPT)} == alarms(cluster) or None, SECONDS_MAX, cluster.tails)
+    done = repair(cluster.wait_leader(), "--member", f"{id_of(victim):x}")
+    assert done.returncode == 0, done.stderr + cluster.tails()
+    assert alarms(cluster) == set()
+    assert wait_for(lambda: writable(cluster), SECONDS_MAX, cluster.tails)
+    assert len(set(cluster.hashes(cluster.wait_same_revision()))) == 1
+
+
+def test_damage_that_stops_apply_is_mended_under_load(form: FormCluster, seed: int) -> None:
+    """SQLite cannot read the page that the next write needs: the member waits and goes on."""
+    cluster = form(3)
+    with Traffic(cluster.targets(), seed) as traffic:
+        traffic.wait_writes(100, SECONDS_MAX)
+        victim = cluster.followers()[0]
+        victim.stop()
+        store = store_of(victim)
+        outside = apsw.Connection(str(store))
+        ((root,),) = outside.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'kv'")
+        page_bytes = outside.pragma("page_size")
+        outside.close()
+        data = bytearray(store.read_bytes())
+        data[(root - 1) * page_bytes] = 0xEE  # no kind of page
+        store.write_bytes(data)
+        cluster.restart(victim)
+        wait_for(
+            lambda: lines(victim, "replaced the store by the leader's") or None,
+            SECONDS_MAX,
+            cluster.tails,
+        )
+        traffic.wait_writes(100, SECONDS_MAX)
+        settle(cluster, traffic)
+    assert alarms(cluster) == set()
+
+
 def test_a_sole_member_is_told_that_there_is_no_other_store(form: FormCluster) -> None:
     cluster = form(1)
     done = repair(cluster.members[0])
