@@ -181,6 +181,10 @@ class TooManyLearners(RequestError):
     code, text = Code.FAILED_PRECONDITION, "etcdserver: too many learner members in cluster"
 
 
+class Unhealthy(RequestError):
+    code, text = Code.UNAVAILABLE, "etcdserver: unhealthy cluster"
+
+
 class NotSupportedForLearner(RequestError):
     code, text = Code.UNAVAILABLE, "etcdserver: rpc not supported for learner"
 
