@@ -152,9 +152,22 @@ class Member:
     def work(self) -> None:
         """Do what the core asks for until it asks for nothing."""
         while self.core.has_ready():
-            self._do(self.core.ready())
+            self.do(self.core.ready())
 
-    def _do(self, ready: Ready) -> None:
+    def work_without_disk(self) -> Ready | None:
+        """Like `work`, but stop before anything is written, applied or copied.
+
+        Returns what the caller must `do` before anything else is asked of this member.
+        """
+        while self.core.has_ready():
+            ready = self.core.ready()
+            if ready.writes or ready.committed or ready.snapshot_orders:
+                return ready
+            self.do(ready)
+        return None
+
+    def do(self, ready: Ready) -> None:
+        """Do what the core asked for; in order, and each Ready once."""
         around = self._around
         if ready.messages:
             around.send(ready.messages)

@@ -4,7 +4,8 @@ Two threads belong to a `Node`. "raft" owns the core and the `LogStorage`: it sl
 comes or a tick is due, takes all that waits, sends what may leave before the disk, makes the rest
 durable with one fsync and hands over what is committed; while the state machine applies one batch
 on a thread of its own, the next one is already being written. It does nothing else, so a disk
-that hangs keeps heartbeats from leaving and another member takes over.
+that hangs keeps heartbeats from leaving and another member takes over. While it sleeps, the event
+loop uses the core itself for reads and heartbeats, which seldom need the disk (`_now_or_soon`).
 "raft-checkpoint" copies the WAL into the file (`raft.wal_copying`).
 """
 
@@ -23,7 +24,15 @@ from queue import Empty, SimpleQueue
 from typing import Final, Protocol, TypeAlias
 
 from raft.core import CoreOptions, CoreStatus, ReadState, TooManyReads
-from raft.core.messages import AppendRequest, InstallSnapshot, Message
+from raft.core.messages import (
+    AppendRequest,
+    Heartbeat,
+    HeartbeatResponse,
+    InstallSnapshot,
+    Message,
+    ReadIndexRequest,
+    ReadIndexResponse,
+)
 from raft.core.ready import Ready, SnapshotOrder
 from raft.interface import (
     ConfChange,
@@ -56,6 +65,9 @@ CHANGE_ANSWER_SECONDS: Final = 1.0
 """How long a forwarded change of members waits to hear that the leader refused it."""
 
 CHANGE_POLL_SECONDS: Final = 0.02
+
+_QUICK: Final = (Heartbeat, HeartbeatResponse, ReadIndexRequest, ReadIndexResponse)
+"""Messages after which there is seldom anything to write or to apply."""
 
 
 class Messenger(Protocol):
@@ -163,6 +175,10 @@ class Node:
         )
         self._alone = False
         self._stopping = False
+        # Held by whoever uses the core: the raft thread unless it sleeps, or the event loop.
+        self._at_work = threading.Lock()
+        self._left_over: Ready | None = None
+        self._loop_thread = 0
         self._held: deque[_Held] = deque()
         self._forwards: OrderedDict[int, _Held] = OrderedDict()
         self._changes: dict[int, asyncio.Future[None]] = {}
@@ -187,6 +203,7 @@ class Node:
     async def start(self, machine: StateMachine) -> None:
         """Check, replay, serve; see `ReplicatedLog.start`. Raises `LogError`."""
         loop = self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
         ready: asyncio.Future[None] = loop.create_future()
         self._over = loop.create_future()
         self._machine = machine
@@ -289,7 +306,7 @@ class Node:
         context = self._read_number
         future: asyncio.Future[Index] = loop.create_future()
         self._reads[context] = future
-        self._queue.put(partial(self._read, context))
+        self._now_or_soon(partial(self._read, context))
         try:
             async with asyncio.timeout(self._options.read_seconds_max):
                 return await future
@@ -352,7 +369,11 @@ class Node:
 
     def received(self, messages: Sequence[Message]) -> None:
         """Messages have come from a peer."""
-        self._queue.put(partial(self._step, messages))
+        step = partial(self._step, messages)
+        if all(isinstance(message, _QUICK) for message in messages):
+            self._now_or_soon(step)
+        else:
+            self._queue.put(step)
 
     def unreachable(self, member: MemberId) -> None:
         """Messages to `member` were lost."""
@@ -490,8 +511,23 @@ class Node:
 
     def _turn(self, next_tick: float) -> float:
         """Sleep until there is something, do all of it; returns when the next tick is due."""
+        first: _Input | None = None
+        with suppress(Empty):
+            wait_seconds = next_tick - time.monotonic()
+            first = self._queue.get(timeout=wait_seconds) if wait_seconds > 0 else None
+        with self._at_work:
+            try:
+                return self._work(first, next_tick)
+            except Exception:
+                self._state = _State.STOPPED  # before the event loop may use the core again
+                raise
+
+    def _work(self, first: _Input | None, next_tick: float) -> float:
         member = self._core_member
-        commands = self._take(next_tick - time.monotonic())
+        if self._left_over is not None:
+            left_over, self._left_over = self._left_over, None
+            member.do(left_over)
+        commands = self._take(first)
         applied = self._machine_in_use.applied_index()
         if applied > member.core.applied_index:
             member.core.applied(applied)
@@ -531,13 +567,12 @@ class Node:
         self._adoption = None
         self._tell(adoption.done)
 
-    def _take(self, wait_seconds: float) -> list[bytes]:
-        """Run every input that waits; returns the commands among them, bounded."""
+    def _take(self, item: _Input | None) -> list[bytes]:
+        """Run this input and every one that waits; returns the commands among them, bounded."""
         limits = self._options
         commands: list[bytes] = []
         size = 0
-        try:
-            item = self._queue.get(timeout=wait_seconds) if wait_seconds > 0 else None
+        with suppress(Empty):
             while True:
                 if isinstance(item, bytes):
                     commands.append(item)
@@ -549,9 +584,33 @@ class Node:
                     if self._stopping:
                         break
                 item = self._queue.get_nowait()
-        except Empty:
-            pass
         return commands
+
+    def _now_or_soon(self, action: Callable[[], None]) -> None:
+        """On the event loop: use the core at once if the raft thread sleeps, else queue this.
+
+        A linearizable read visits the core five times, on two or three members. To wake a thread
+        for each, and to wait for the interpreter's lock on the way there and back, cost more
+        than all the rest of the read. What has to be written or applied after all is left to the
+        thread, which does it before anything else.
+        """
+        free = self._state is _State.RUNNING and self._queue.empty()
+        if not free or not self._at_work.acquire(blocking=False):
+            self._queue.put(action)
+            return
+        try:
+            if self._left_over is not None:
+                self._queue.put(action)
+                return
+            action()
+            self._left_over = self._core_member.work_without_disk()
+            if self._left_over is not None:
+                self._queue.put(_nothing)
+        except Exception as error:
+            self._state = _State.STOPPED
+            self._queue.put(partial(_raise, error))
+        finally:
+            self._at_work.release()
 
     def _propose(self, held: _Held) -> None:
         try:
@@ -648,11 +707,18 @@ class Node:
 
     def _call_loop(self, function: Callable[..., object], *args: object) -> None:
         assert self._loop is not None
-        if not self._loop.is_closed():
+        if threading.get_ident() == self._loop_thread:
+            function(*args)
+        elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *args)
 
     def _tell(self, future: asyncio.Future[None], error: Exception | None = None) -> None:
         self._call_loop(_settle, future, error)
+
+
+def _raise(error: Exception) -> None:
+    """What went wrong on the event loop ends the raft thread."""
+    raise error
 
 
 def _nothing() -> None:
