@@ -124,6 +124,8 @@ class Disk(apsw.VFS):
         self.sector = rng.choice([512, 4096])
         self.records: dict[str, FileRecord] = {}
         self.unsynced_deletions: dict[str, FileRecord] = {}
+        self.unsynced_names: dict[str, str] = {}
+        """New name -> the old one, which may come back (`tests.powercut.names`)."""
 
     def record(self, path: str) -> FileRecord:
         """What is known of a file; one that is there before its first use is durable."""
@@ -172,7 +174,8 @@ class Disk(apsw.VFS):
         for path, record in {**self.unsynced_deletions, **self.records}.items():
             image = self._survivor(record)
             if image is not None:
-                (directory / Path(path).name).write_bytes(image)
+                name = path if self._name_survives() else self.unsynced_names.get(path, path)
+                (directory / Path(name).name).write_bytes(image)
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
@@ -191,6 +194,16 @@ class Disk(apsw.VFS):
 
     def excepthook(self, *_: Any) -> None:
         """Errors SQLite cannot pass on; after a cut there are some, and they say nothing."""
+
+    def synced_directory(self) -> None:
+        """All names are as they are now."""
+        self.unsynced_deletions.clear()
+        self.unsynced_names.clear()
+
+    def _name_survives(self) -> bool:
+        if not self.unsynced_names or self.fate is Fate.ALL_SURVIVE:
+            return True
+        return self.fate is not Fate.NONE_SURVIVE and self.rng.random() < 0.5
 
     def _survivor(self, record: FileRecord) -> bytearray | None:
         if record.synced is None and (
@@ -267,7 +280,7 @@ class DiskFile(apsw.VFSFile):
             raise PowerCut("sync")
         self.disk.record(self.path).sync()
         if self.syncs_directory:
-            self.disk.unsynced_deletions.clear()
+            self.disk.synced_directory()
             self.syncs_directory = False
 
     def excepthook(self, *_: Any) -> None:

@@ -38,7 +38,7 @@ def content(what: Entry | Proposal) -> str:
     if what.kind is EntryKind.CONF_CHANGE:
         change = ConfChange.decode(what.data)
         return f":{change.kind.name}({change.member})"
-    text = what.data.decode()
+    text = what.data.decode(errors="backslashreplace")
     if len(text) > 20:
         text = f"{text[:3]}..{len(text)}"
     return f":{text}" if text else ""

@@ -5,7 +5,9 @@ A client gives up after a while; what it asked may still happen. It never asks t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from raft.core import Proposal, TooManyReads
 from raft.interface import ProposalDropped
@@ -22,7 +24,8 @@ class Clients:
     """All clients; `waiting` maps a command's or read's number to (member, life, operation)."""
 
     world: World
-    members: dict[int, Member]
+    members: dict[int, Any]
+    command: Callable[[int, str, int], bytes] = put
     history: History = field(default_factory=History)
     waiting: dict[int, tuple[int, int, int, Operation]] = field(default_factory=dict)
     forwards: dict[tuple[int, int, int], int] = field(default_factory=dict)
@@ -47,8 +50,7 @@ class Clients:
         """A member may serve a read: it does so at once."""
         waiting = self.waiting.get(context)
         if waiting is not None:
-            values = self.members[member].disk.store.values
-            self._answer(member, context, values.get(waiting[3].key, 0))
+            self._answer(member, context, self.members[member].value(waiting[3].key))
 
     def lost(self, context: int) -> None:
         """A read was not confirmed."""
@@ -87,7 +89,7 @@ class Clients:
     def _put(self, member: Member, number: int, key: str) -> None:
         def propose(node):
             try:
-                sequence = node.propose([Proposal(put(number, key, number))])
+                sequence = node.propose([Proposal(self.command(number, key, number))])
             except ProposalDropped:
                 self._fail(number)
                 return

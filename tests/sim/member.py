@@ -80,6 +80,14 @@ class Member:
         assert self.node is not None
         return self.node._replica
 
+    def value(self, key: str) -> int:
+        """What a client reads."""
+        return self.disk.store.values.get(key, 0)
+
+    def removed(self) -> frozenset[int]:
+        """Who may never come back: in this model, anybody may."""
+        return frozenset()
+
     def start(self) -> None:
         """Start from what the disk holds."""
         disk = self.disk

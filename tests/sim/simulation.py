@@ -1,31 +1,41 @@
 """A whole run from one seed: a cluster in trouble, then in peace, and what must be true of it.
 
-Every fourth seed runs with the production log on files (`tests.sim.file_disk`).
+Every fourth seed runs with the production log on files (`tests.sim.file_disk`), and every second of
+these with all of the production code below the server (`tests.sim.whole_member`).
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from raft.core import CoreOptions, HardState, MemberId, Membership, Role
 from raft.core.messages import Message
 from raft.interface import Index, Term
 from tests.raft_core.memory_log import MemoryLog
 from tests.sim.clients import Clients
+from tests.sim.commands import register_put
 from tests.sim.disk import Disk, MemoryDisk
 from tests.sim.file_disk import FileDisk
 from tests.sim.machine import Registers
 from tests.sim.member import Member, Outcome, Speed
 from tests.sim.network import Network, Weather
 from tests.sim.safety import Safety
+from tests.sim.threadless import threadless
 from tests.sim.trouble import Mood, Trouble
+from tests.sim.whole import Whole
+from tests.sim.whole_disk import Files
+from tests.sim.whole_member import WholeMember
 from tests.sim.world import World
 
 TROUBLE_US = {Mood.MIXED: 8_000_000, Mood.CHURN: 3_000_000, Mood.MOVES: 8_000_000}
 PEACE_US = 6_000_000
 CLIENTS = 5
 FILES_EVERY = 4
+WHOLE_EVERY = 8
+WHOLE_TROUBLE_US = 4_000_000
 
 
 class Failure(AssertionError):
@@ -49,12 +59,22 @@ class Report:
 class Simulation:
     """See the module."""
 
-    def __init__(self, seed: int, *, traced: bool = False, files: bool | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        traced: bool = False,
+        files: bool | None = None,
+        whole: bool | None = None,
+    ) -> None:
         self.seed = seed
-        self.files = seed % FILES_EVERY == FILES_EVERY - 1 if files is None else files
+        if whole is None:
+            whole = files is None and seed % WHOLE_EVERY == WHOLE_EVERY - 1
+        self.files = seed % FILES_EVERY == FILES_EVERY - 1 if files is None else files or whole
         self.world = World(seed, traced=traced)
         random = self.world.random
-        self.members: dict[int, Member] = {}
+        self.members: dict[int, Any] = {}
+        self.whole = Whole(self.world, self.members) if whole else None
         self.network = Network(self.world, self._weather(), self._deliver)
         self.safety = Safety(Index(2))
         self.clients = Clients(self.world, self.members)
@@ -74,11 +94,15 @@ class Simulation:
         options = self._options()
         for number in range(1, voters + spares + 1):
             self._add(number, options, newcomer=number > old)
+        if self.whole is not None:
+            self.clients.command = register_put
+            self.trouble.removals = 1
 
     def run(self) -> Report:
         """Raises `Failure`."""
         try:
-            return self._run()
+            with threadless() if self.whole is not None else nullcontext():
+                return self._run()
         except Exception as error:
             trace = "\n".join(self.world.trace)
             raise Failure(
@@ -95,6 +119,9 @@ class Simulation:
         self.clients.start(CLIENTS)
         self.trouble.start()
         trouble_us = TROUBLE_US[self.trouble.mood]
+        if self.whole is not None:
+            self.whole.start()
+            trouble_us = WHOLE_TROUBLE_US
         self.world.run_until(trouble_us)
         self.trouble.mend()
         self.clients.pause_us = (5_000, 120_000)
@@ -103,6 +130,8 @@ class Simulation:
         self._ask_members_only()
         self.world.run_until(trouble_us + PEACE_US - 1_500_000)
         self.clients.stopped = True
+        if self.whole is not None:
+            self.whole.calm_down(self.clients.only or [])
         self.world.run_until(trouble_us + PEACE_US)
         self._check_live()
         self._check_equal()
@@ -142,6 +171,9 @@ class Simulation:
             (m for m in self.members.values() if m.up and m.replica.role is Role.LEADER),
             key=lambda member: member.replica.term,
         )
+        if self.whole is not None:
+            self.whole.check(self.safety.committed, leader.replica.membership.members)
+            return
         for number in leader.replica.membership.members:
             member = self.members[number]
             assert member.disk.store == leader.disk.store, f"{number} differs from {leader.id}"
@@ -176,6 +208,25 @@ class Simulation:
             store = Registers(Index(0), Term(0), Membership())
         else:
             store = Registers(Index(1), Term(1), self.membership)
+        slow = random.choice((1, 1, 1, 20))
+        speed = Speed((200 * slow, 4_000 * slow), (10, 2_000 * slow), random.uniform(0.8, 1.25))
+        clients = self.clients
+        tell = Outcome(clients.applied, clients.read, clients.lost, clients.refused)
+        own_options = options_for(options, number)
+        if self.whole is not None:
+            chance = Random(f"{self.seed} member {number}")
+            self.members[number] = WholeMember(
+                self.world,
+                self.network,
+                self.safety,
+                own_options,
+                Files(number, chance, None if newcomer else self.membership),
+                speed,
+                tell,
+                chance,
+                on_start=self.whole.on_start,
+            )
+            return
         disk: Disk
         if self.files:
             disk = FileDisk(number, Random(f"{self.seed} disk {number}"), store)
@@ -184,17 +235,8 @@ class Simulation:
         else:
             hard = HardState(Term(1), MemberId(0), Index(1))
             disk = MemoryDisk(MemoryLog(1, 1), hard, store)
-        slow = random.choice((1, 1, 1, 20))
-        speed = Speed((200 * slow, 4_000 * slow), (10, 2_000 * slow), random.uniform(0.8, 1.25))
-        clients = self.clients
         self.members[number] = Member(
-            self.world,
-            self.network,
-            self.safety,
-            options_for(options, number),
-            disk,
-            speed,
-            Outcome(clients.applied, clients.read, clients.lost, clients.refused),
+            self.world, self.network, self.safety, own_options, disk, speed, tell
         )
 
 

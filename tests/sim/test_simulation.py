@@ -34,12 +34,10 @@ def test_clusters_in_trouble_stay_safe_and_recover(first: int, record_property: 
 
 
 def test_a_seed_replays_exactly():
-    for files in (False, True):
-        reports = [
-            Simulation(5, traced=traced, files=files).run() for traced in (False, True, False)
-        ]
+    for kind in ({"files": False}, {"files": True}, {"whole": True}):
+        reports = [Simulation(5, traced=traced, **kind).run() for traced in (False, True, False)]
         assert reports[0] == reports[1] == reports[2]
-        assert Simulation(4, files=files).run().digest != reports[0].digest
+        assert Simulation(4, **kind).run().digest != reports[0].digest
 
 
 def test_runs_are_worth_their_time():

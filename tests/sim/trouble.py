@@ -34,6 +34,8 @@ class Trouble:
     files: bool
     """Disks may get full or slow too."""
     churn_us: float = 60_000
+    removals: int = 1_000_000
+    """How many changes that remove somebody for good may be tried."""
     stopped: bool = False
 
     def start(self) -> None:
@@ -231,8 +233,11 @@ class Trouble:
         member = MemberId(self.world.random.choice(sorted(self.members)))
         voters = len(leader.replica.membership.voters)
         removes = kind in (ChangeKind.REMOVE, ChangeKind.DEMOTE)
-        if removes and voters <= 2:
+        if (removes and voters <= 2) or member in leader.removed():
             return
+        if kind is ChangeKind.REMOVE and self.removals == 0:
+            return
+        self.removals -= kind is ChangeKind.REMOVE
         self._ask(leader, lambda node: node.propose_change(ConfChange(kind, member)) and None)
 
     def _changes(self) -> None:
