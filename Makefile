@@ -47,7 +47,7 @@ bench: $(SETUP) ## compare with etcd in one run, print ratios
 bench-ha: $(SETUP) ## three members beside etcd's three: failover, stop, rates, join
 	$(BIN)/python -m bench.ha --join-objects 200000
 
-demo-ha: $(SETUP) ## three members under load: the leader is killed and comes back
+demo-ha: $(SETUP) ## three nodes join, work under load, lose their leader and get it back
 	$(BIN)/python -m bench.demo_ha
 
 fmt: $(SETUP) ## format the code
