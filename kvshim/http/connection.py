@@ -8,31 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
-from email.utils import formatdate
 
 import h11
 
-from kvshim.http.routes import Request, Response, Router, error_text
+from kvshim.http.exchange import READ_BYTES, Http1Exchange
+from kvshim.http.limits import Limits
+from kvshim.http.routes import error_text, reply
+from kvshim.transport.http2.protocol import peer_name
+from kvshim.transport.plain import Application, ClientGone, RequestLine
 
-READ_BYTES = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Generous for probes, tight for anybody else."""
-
-    header_bytes_max: int = 16 * 1024
-    body_bytes_max: int = 64 * 1024
-    request_seconds_max: float = 10.0
-    """For a request to arrive whole; on a new connection this includes its first byte."""
-    idle_seconds_max: float = 75.0
-    """Between two requests: longer than the usual interval of scrapes."""
-    response_seconds_max: float = 30.0
-    """For the handler and the client together: from the request's end to the last byte taken."""
-    requests_per_connection_max: int = 10_000
-    connections_max: int = 64
-    handshake_seconds_max: float = 10.0
+LEFT_BYTES_MAX = 256 * 1024
+LEFT_SECONDS_MAX = 1.0
+"""What is read of a body that nobody wanted: closing at once could lose the answer, and reading it
+whole is more than the client deserves."""
 
 
 class Connection:
@@ -42,18 +30,20 @@ class Connection:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        router: Router,
+        application: Application,
         limits: Limits,
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._router = router
+        self._application = application
         self._limits = limits
+        self._peer = peer_name(writer.get_extra_info("peername"))
+        self._is_secure = writer.get_extra_info("ssl_object") is not None
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes_max)
 
     async def serve(self) -> None:
         """Returns when the connection may be closed; never raises but for cancellation."""
-        with contextlib.suppress(OSError, TimeoutError, h11.LocalProtocolError):
+        with contextlib.suppress(OSError, TimeoutError, h11.LocalProtocolError, ClientGone):
             for _ in range(self._limits.requests_per_connection_max):
                 if not await self._serve_one():
                     return
@@ -64,18 +54,28 @@ class Connection:
         """Serve one request; True if another may follow."""
         try:
             async with asyncio.timeout(self._limits.request_seconds_max):
-                request = await self._receive_request()
+                request = await self._receive_head()
         except h11.RemoteProtocolError as error:
-            await self._refuse(error.error_status_hint)
+            await self._refuse(self._exchange(RequestLine("", "")), error.error_status_hint)
             return False
         if request is None:
             return False
-        async with asyncio.timeout(self._limits.response_seconds_max):
-            await self._answer(request)
+        exchange = self._exchange(request)
+        try:
+            await self._application.answer(exchange)
+        except ClientGone:
+            if exchange.fault is not None:
+                await self._refuse(exchange, exchange.fault)
+            return False
+        await exchange.finish()
+        await self._drop_rest(exchange)
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
         return True
+
+    def _exchange(self, request: RequestLine) -> Http1Exchange:
+        return Http1Exchange(self._http, self._reader, self._writer, request, self._limits)
 
     async def _next_begins(self) -> bool:
         """Wait for another request; False if the client has closed."""
@@ -86,57 +86,41 @@ class Connection:
         self._http.receive_data(data)
         return bool(data)
 
-    async def _receive_request(self) -> Request | None:
-        """The next request with its body read and dropped; None at the end of the connection."""
-        request: Request | None = None
-        body_bytes = 0
+    async def _receive_head(self) -> RequestLine | None:
+        """The next request; None at the end of the connection."""
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._reader.read(READ_BYTES))
             elif isinstance(event, h11.Request):
-                request = _request(event)
-            elif isinstance(event, h11.Data):
-                body_bytes += len(event.data)
-                if body_bytes > self._limits.body_bytes_max:
-                    raise h11.RemoteProtocolError("body too large", error_status_hint=413)
-            elif isinstance(event, h11.EndOfMessage):
-                return request
+                return self._line(event)
             else:
                 return None
 
-    async def _answer(self, request: Request) -> None:
-        response = await self._router.respond(request)
-        await self._send(response, body=b"" if request.method == "HEAD" else response.body)
+    def _line(self, event: h11.Request) -> RequestLine:
+        headers: dict[str, str] = {}
+        for name, value in event.headers:
+            headers.setdefault(name.decode("ascii"), value.decode("latin-1"))
+        return RequestLine(
+            event.method.decode("ascii"),
+            event.target.decode("ascii"),
+            headers,
+            self._peer,
+            self._is_secure,
+        )
 
-    async def _refuse(self, status: int) -> None:
+    async def _drop_rest(self, exchange: Http1Exchange) -> None:
+        """Read what is left of a body that was not wanted, if it is little."""
+        if self._http.they_are_waiting_for_100_continue:
+            return
+        left = LEFT_BYTES_MAX
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEFT_SECONDS_MAX):
+                while left > 0 and self._http.their_state is h11.SEND_BODY:
+                    left -= len(await exchange.receive())
+
+    async def _refuse(self, exchange: Http1Exchange, status: int) -> None:
         """Answer a request that breaks the protocol, if it can still be answered."""
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            response = error_text(status, "Bad Request", {"Connection": "close"})
-            async with asyncio.timeout(self._limits.response_seconds_max):
-                await self._send(response, body=response.body)
-
-    async def _send(self, response: Response, body: bytes) -> None:
-        headers = [
-            ("Content-Type", response.content_type),
-            ("Content-Length", str(len(response.body))),
-            ("Date", formatdate(usegmt=True)),
-            *response.headers.items(),
-        ]
-        self._write(h11.Response(status_code=response.status, headers=headers))
-        if body:
-            self._write(h11.Data(data=body))
-        self._write(h11.EndOfMessage())
-        await self._writer.drain()
-
-    def _write(self, event: h11.Event) -> None:
-        data = self._http.send(event)
-        if data:
-            self._writer.write(data)
-
-
-def _request(event: h11.Request) -> Request:
-    try:
-        return Request.of(event.method.decode("ascii"), event.target.decode("ascii"))
-    except ValueError as error:
-        raise h11.RemoteProtocolError(str(error), error_status_hint=400) from error
+            await reply(exchange, error_text(status, "Bad Request", {"Connection": "close"}))
+            await exchange.finish()

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import TypeAlias
 from urllib.parse import parse_qs
 
 from kvshim.logs import Event, Logger
+from kvshim.transport.plain import Exchange
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
@@ -96,3 +98,16 @@ class Router:
         except Exception as error:  # a bug in one page must not end the server
             self._log.error(Event.HANDLER_FAILED, method=request.path, exc_info=error)
             return error_text(500, "Internal Server Error")
+
+
+async def reply(exchange: Exchange, response: Response) -> None:
+    """Send a whole response; a HEAD gets no body, but its length."""
+    headers = [
+        ("Content-Type", response.content_type),
+        ("Content-Length", str(len(response.body))),
+        ("Date", formatdate(usegmt=True)),
+        *response.headers.items(),
+    ]
+    await exchange.begin(response.status, headers)
+    if response.body and exchange.request.method != "HEAD":
+        await exchange.send(response.body)

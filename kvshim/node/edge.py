@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, assert_never
 
 from kvshim.backend.datadir import DataDir
 from kvshim.config import TransportKind, Url
 from kvshim.errors import StartupError
+from kvshim.gateway.gateway import Gateway
+from kvshim.http.connections import ClientFront
 from kvshim.http.health import HealthPages
 from kvshim.http.pages import Versions, metrics_routes, version_routes
 from kvshim.http.routes import Router
 from kvshim.http.server import HttpServer
+from kvshim.http.site import Pages, Site
 from kvshim.logs import Event
 from kvshim.node.health import NodeHealth
 from kvshim.node.parts import Parts
+from kvshim.rpc import Method
+from kvshim.transport.client_certs import ClientCertificatePolicy
 from kvshim.transport.client_tls import resolve_client_tls
 from kvshim.transport.http2.server import Http2Server
+from kvshim.transport.inflight import InFlight
 from kvshim.transport.options import ServerOptions
 from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
 
@@ -30,8 +37,9 @@ class Edge:
         tls = None
         if any(url.tls for url in urls):
             tls = resolve_client_tls(config.client_tls, data_dir.path, urls, parts.logger)
-        self._grpc = _transport(parts, ServerOptions.of(config, tls))
-        self._http = HttpServer(_router(parts), tls, parts.logger)
+        router = _router(parts)
+        self._grpc = _transport(parts, ServerOptions.of(config, tls), router)
+        self._http = HttpServer(router, tls, parts.logger)
         self._started = False
 
     def bind(self) -> None:
@@ -79,17 +87,32 @@ class Transport(Protocol):
     async def stop(self, grace_seconds: float) -> None: ...
 
 
-def _transport(parts: Parts, options: ServerOptions) -> Transport:
+def _transport(parts: Parts, options: ServerOptions, router: Router) -> Transport:
+    methods, calls, logger = parts.methods(), parts.metrics.calls, parts.logger
     match parts.config.transport:
         case TransportKind.HTTP2:
-            return Http2Server(parts.methods(), options, parts.metrics.calls, parts.logger)
+            front = _front(parts, methods, options, router)
+            return Http2Server(methods, options, calls, logger, http=front)
         case TransportKind.GRPCIO:
             # grpc takes 20 MiB, which a node that does not use it shall not pay.
             from kvshim.transport.grpcio_server import GrpcioServer
 
-            return GrpcioServer(parts.methods(), options, parts.metrics.calls, parts.logger)
+            return GrpcioServer(methods, options, calls, logger)
         case other:
             assert_never(other)
+
+
+def _front(
+    parts: Parts, methods: Sequence[Method], options: ServerOptions, router: Router
+) -> ClientFront:
+    """Plain HTTP on the client port: pages and the gateway."""
+    config, inflight = parts.config, InFlight()
+    gateway = Gateway(
+        methods, parts.metrics.calls, options.message_bytes_max, inflight, parts.logger
+    )
+    site = Site(Pages(router), gateway, config.cors, config.host_whitelist)
+    policy = ClientCertificatePolicy.of(options.tls) if options.tls else None
+    return ClientFront(site, inflight, policy, parts.logger)
 
 
 def _router(parts: Parts) -> Router:

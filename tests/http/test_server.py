@@ -11,7 +11,7 @@ import pytest
 
 from kvshim.config import Scheme, Url
 from kvshim.errors import StartupError
-from kvshim.http.connection import Limits
+from kvshim.http.limits import Limits
 from kvshim.http.pages import Versions, metrics_routes, version_routes
 from kvshim.http.routes import Request, Response, Router
 from kvshim.http.server import HttpServer

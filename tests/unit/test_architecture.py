@@ -16,6 +16,7 @@ ROOMS = [
     {"kvshim.cli"},
     {"kvshim.node"},
     {"kvshim.http"},
+    {"kvshim.gateway"},
     {"kvshim.transport"},
     {"kvshim.api"},
     {"kvshim.server"},

@@ -24,6 +24,10 @@ class Driver(Protocol):
     @property
     def peer(self) -> str: ...
     @property
+    def is_secure(self) -> bool:
+        """Whether the connection is TLS."""
+
+    @property
     def is_full(self) -> bool:
         """Whether the socket has more to write than it takes."""
 

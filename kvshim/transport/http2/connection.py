@@ -26,7 +26,7 @@ from kvshim.transport.http2.events import (
 )
 from kvshim.transport.http2.fields import Field, FieldDecoder, refusal
 from kvshim.transport.http2.limits import FloodGuard, Limits
-from kvshim.transport.http2.messages import MessageReader
+from kvshim.transport.http2.messages import BodyReader, MessageReader
 from kvshim.transport.http2.pings import PingPolicy
 from kvshim.transport.http2.receiving import ReceiveWindows
 from kvshim.transport.http2.request import (
@@ -64,6 +64,8 @@ class ConnectionOptions:
     """Methods whose handlers take messages one by one, so that their windows wait for them."""
     limits: Limits = field(default_factory=Limits)
     heads: HeadTable = field(default_factory=HeadTable)
+    serves_http: bool = False
+    """Whether requests that are no calls are answered by somebody, or refused."""
 
 
 class Connection:
@@ -302,14 +304,19 @@ class Connection:
             raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "too many streams")
         options = self._options
         head, timeout = options.heads.understand(stream_id, fields)
-        reader = MessageReader(options.message_bytes_max, head.encoding)
+        is_http = head.is_http and options.serves_http
+        reader: MessageReader | BodyReader
+        if is_http:
+            reader = BodyReader()
+        else:
+            reader = MessageReader(options.message_bytes_max, head.encoding)
         windows = options.limits.stream_window_bytes, self.sender.initial_window
         stream = Stream(stream_id, head, reader, windows)
-        stream.withholds = head.path in options.bidi_paths
+        stream.withholds = is_http or head.path in options.bidi_paths
         self.streams.add(stream)
         seconds = None
-        why = head.refusal
-        if timeout is not None:
+        why = None if is_http else head.refusal
+        if timeout is not None and not is_http:
             try:
                 seconds = parse_timeout(timeout)
             except ValueError:

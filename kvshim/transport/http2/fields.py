@@ -8,6 +8,8 @@ literals alone, so they depend on no table of the client's and are made once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
@@ -174,6 +176,12 @@ def trailers(code: int, text: str) -> bytes:
     """The block that ends a call; a text is percent-encoded UTF-8."""
     block = literal(b"grpc-status", b"%d" % code)
     return block + literal(b"grpc-message", encode_text(text)) if text else block
+
+
+def response(http_status: int, headers: Iterable[tuple[str, str]]) -> bytes:
+    """The block that begins a response which is none of gRPC."""
+    pairs = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in headers]
+    return status(http_status) + b"".join(literal(name, value) for name, value in pairs)
 
 
 def refusal(http_status: int, code: int, text: str) -> bytes:

@@ -100,3 +100,13 @@ class MessageReader:
         if not unpacker.eof:
             raise MalformedMessage("gzip data ends early")
         return message
+
+
+class BodyReader:
+    """The body of a request that is no call: what arrives is passed on as it is."""
+
+    __slots__ = ()
+    held = 0
+
+    def read(self, data: bytes) -> list[bytes]:
+        return [data]

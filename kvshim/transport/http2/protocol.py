@@ -32,6 +32,7 @@ from kvshim.transport.http2.events import (
     MessageReceived,
     RequestRefused,
 )
+from kvshim.transport.http2.plain import PlainRunner
 from kvshim.transport.http2.runner import MethodRunner
 from kvshim.transport.http2.wire import ErrorCode
 
@@ -57,6 +58,8 @@ class Serving:
     keepalive_timeout_seconds: float
     reject: Callable[[str], None]
     """Told why a connection is ended."""
+    plain: PlainRunner | None = None
+    """Answers what is no call."""
     protocols: set[Http2Protocol] = field(default_factory=set)
     none_left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever the last connection is gone."""
@@ -74,7 +77,7 @@ class Http2Protocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._certificate: bytes | None = None
         self._is_secure = False
-        self._calls: dict[int, tuple[Http2Call, MethodRunner]] = {}
+        self._calls: dict[int, tuple[Http2Call, MethodRunner | PlainRunner]] = {}
         self._is_paused = False
         self._is_flush_due = False
         self._room = asyncio.Event()
@@ -140,6 +143,10 @@ class Http2Protocol(asyncio.Protocol):
     # --- What calls and the server call
 
     @property
+    def is_secure(self) -> bool:
+        return self._is_secure
+
+    @property
     def is_full(self) -> bool:
         sender = self.connection.sender
         return self._is_paused or sender.output_bytes > self._limits.write_buffer_bytes
@@ -192,7 +199,11 @@ class Http2Protocol(asyncio.Protocol):
                     if is_last:
                         runner.half_closed(call)
             case CallOpened(stream, timeout_seconds):
-                opened_by = self._serving.runners.get(stream.head.path)
+                opened_by: MethodRunner | PlainRunner | None
+                if stream.head.refusal is None:
+                    opened_by = self._serving.runners.get(stream.head.path)
+                else:
+                    opened_by = self._serving.plain
                 if opened_by is None:
                     stream.is_discarding = True
                     text = unknown_path(stream.head.path, self._serving.services)

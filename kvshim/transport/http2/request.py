@@ -65,6 +65,13 @@ class RequestHead:
     encoding: str = "identity"
     content_length: int | None = None
     refusal: Refusal | None = None
+    method: str = "POST"
+    authority: str = ""
+
+    @property
+    def is_http(self) -> bool:
+        """Whether it is no call of gRPC, but may be meant for whoever answers plain HTTP."""
+        return self.refusal in (Refusal.METHOD, Refusal.CONTENT_TYPE)
 
 
 class HeadTable:
@@ -109,6 +116,8 @@ def parse_head(stream_id: int, fields: Sequence[Field]) -> RequestHead:
         encoding=values.get(b"grpc-encoding", b"identity").decode("latin-1"),
         content_length=_content_length(stream_id, values),
         refusal=_refusal(pseudo, values),
+        method=pseudo[b":method"].decode("latin-1"),
+        authority=pseudo.get(b":authority", b"").decode("latin-1"),
     )
 
 

@@ -136,6 +136,22 @@ class Sender:
         stream.has_headers = True
         self._end(stream, block)
 
+    def begin(self, stream: Stream, block: bytes) -> None:
+        """The headers of a response that is none of gRPC; its body comes by `part`."""
+        if stream.state is State.CLOSED:
+            return
+        stream.has_headers = True
+        self._headers(stream, END_HEADERS, block)
+
+    def finish(self, stream: Stream) -> None:
+        """End such a response, behind whatever waits to be sent."""
+        if stream.state is State.CLOSED:
+            return
+        if stream.queued:
+            stream.end_block = b""
+        else:
+            self._end(stream, b"")
+
     def reset(self, stream: Stream, code: ErrorCode) -> None:
         """End a stream in the middle."""
         if stream.state is State.CLOSED:
@@ -248,7 +264,10 @@ class Sender:
         self.has_sent = True
 
     def _end(self, stream: Stream, block: bytes) -> None:
-        self._headers(stream, _END_BOTH, block)
+        if block:
+            self._headers(stream, _END_BOTH, block)
+        else:
+            self.output.append(frames.frame(FrameType.DATA, END_STREAM, stream.id))
         self._server_ends(stream)
 
     def _server_ends(self, stream: Stream) -> None:

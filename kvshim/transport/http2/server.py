@@ -16,15 +16,19 @@ from kvshim.logs import Event, Logger
 from kvshim.metrics.calls import CallMetrics
 from kvshim.rpc import Bidi, Method, service_of
 from kvshim.transport.client_certs import ClientCertificatePolicy
+from kvshim.transport.first_bytes import FirstBytes
 from kvshim.transport.http2.connection import ConnectionOptions
 from kvshim.transport.http2.limits import Limits
+from kvshim.transport.http2.plain import PlainRunner
 from kvshim.transport.http2.protocol import Http2Protocol, Serving
 from kvshim.transport.http2.runner import RunnerOptions, runner_of
 from kvshim.transport.listeners import listen, remove_socket
 from kvshim.transport.options import ServerOptions
+from kvshim.transport.plain import HttpFront
 from kvshim.transport.tls_context import server_context
 
 ALPN = ("h2",)
+ALPN_OF_ALL = ("h2", "http/1.1")
 
 CANCEL_SECONDS_MAX = 1.0
 """After the grace: for cancelled calls to send their status."""
@@ -43,8 +47,12 @@ class Http2Server:
         metrics: CallMetrics,
         log: Logger,
         limits: Limits | None = None,
+        *,
+        http: HttpFront | None = None,
     ) -> None:
+        """With `http`, what is no gRPC is answered by it, and HTTP/1.1 is spoken as well."""
         self._options = options
+        self._http = http
         self._limits = limits or Limits()
         self._log = log
         loop = asyncio.get_running_loop()
@@ -59,12 +67,15 @@ class Http2Server:
                 between_pings_seconds=options.keepalive_min_time_seconds,
                 bidi_paths=frozenset(m.path for m in methods if isinstance(m, Bidi)),
                 limits=self._limits,
+                serves_http=http is not None,
             ),
             policy=ClientCertificatePolicy.of(options.tls) if options.tls else None,
             keepalive_interval_seconds=options.keepalive_interval_seconds,
             keepalive_timeout_seconds=options.keepalive_timeout_seconds,
             reject=self._reject,
+            plain=PlainRunner(http, self._running) if http is not None else None,
         )
+        self._undecided: set[FirstBytes] = set()
         self._bound: list[tuple[Url, socket.socket]] = []
         self._servers: list[asyncio.Server] = []
 
@@ -84,9 +95,15 @@ class Http2Server:
         """Refuse new calls, let unary ones finish within the grace, end all others."""
         for server in self._servers:
             server.close()
+        for undecided in list(self._undecided):
+            undecided.abort()
         for protocol in self._serving.protocols:
             protocol.drain()
-        await self._running.inflight.drain(grace_seconds)
+        if self._http is not None:
+            draining = self._running.inflight.drain(grace_seconds)
+            await asyncio.gather(draining, self._http.stop(grace_seconds))
+        else:
+            await self._running.inflight.drain(grace_seconds)
         if self._running.tasks:
             await asyncio.wait(self._running.tasks, timeout=CANCEL_SECONDS_MAX)
         await self._close_connections()
@@ -123,12 +140,36 @@ class Http2Server:
         return await loop.create_server(
             self._connected,
             sock=sock,
-            ssl=server_context(tls, ALPN, self._warn),
+            ssl=server_context(tls, ALPN_OF_ALL if self._http else ALPN, self._warn),
             ssl_handshake_timeout=self._limits.handshake_seconds_max,
         )
 
-    def _connected(self) -> Http2Protocol:
-        return Http2Protocol(self._serving)
+    def _connected(self) -> asyncio.Protocol:
+        if self._http is None:
+            return Http2Protocol(self._serving)
+        return FirstBytes(
+            self._to_http2,
+            self._to_http1,
+            self._undecided,
+            self._limits.preface_seconds_max,
+            self._connections_left,
+        )
+
+    def _connections_left(self) -> int:
+        assert self._http is not None
+        open_ones = len(self._serving.protocols) + len(self._undecided) + self._http.connections
+        return self._limits.connections_max - open_ones
+
+    def _to_http2(self, transport: asyncio.Transport, data: bytes) -> None:
+        protocol = Http2Protocol(self._serving)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if data:
+            protocol.data_received(data)
+
+    def _to_http1(self, transport: asyncio.Transport, data: bytes) -> None:
+        assert self._http is not None
+        self._http.take_over(transport, data)
 
     def _reject(self, reason: str) -> None:
         self._log.debug(Event.CONNECTION_REJECTED, reason=reason)

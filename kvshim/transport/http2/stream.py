@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from enum import Enum, auto
 
-from kvshim.transport.http2.messages import MessageReader
+from kvshim.transport.http2.messages import BodyReader, MessageReader
 from kvshim.transport.http2.request import RequestHead
 
 RESET_REMEMBERED_MAX = 1024
@@ -69,7 +69,11 @@ class Stream:
     )
 
     def __init__(
-        self, stream_id: int, head: RequestHead, reader: MessageReader, windows: tuple[int, int]
+        self,
+        stream_id: int,
+        head: RequestHead,
+        reader: MessageReader | BodyReader,
+        windows: tuple[int, int],
     ) -> None:
         self.id = stream_id
         self.head = head
@@ -94,7 +98,7 @@ class Stream:
         self.queued = 0
         """Its bytes."""
         self.end_block: bytes | None = None
-        """The trailers that follow the queue."""
+        """The trailers that follow the queue; empty ends the stream without any."""
         self.is_in_backlog = False
         self.is_waited_for = False
         """Whether somebody wants to know when the queue has become short."""
