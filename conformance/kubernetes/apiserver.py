@@ -31,11 +31,20 @@ EVENT_TTL_SECONDS = 20
 COMPACTION_INTERVAL_SECONDS = 12
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """As much of a cluster as an API server is told: the URLs of all members."""
+
+    client_url: str
+    """Comma-separated."""
+    tls: CertFiles | None = None
+
+
 @dataclass(slots=True)
 class ApiServer:
     """kube-apiserver with RBAC and client certificates, storing in `datastore`."""
 
-    datastore: Datastore
+    datastore: Datastore | Endpoints
     directory: Path
     port: int = field(default_factory=lambda: free_ports(1)[0])
     _certs: CertFiles | None = None

@@ -6,31 +6,20 @@ command.
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from conformance.kubernetes.apiserver import ApiServer
+from conformance.kubernetes.apiserver import ApiServer, Endpoints
 from conformance.kubernetes.client import ApiError, WatchRecorder, wait_until
 from conformance.kubernetes.conftest import keep_logs
 from conformance.kubernetes.objects import config_map, config_maps, namespace_object
-from conformance.servers import Datastore
 from tests.cluster.cluster import Cluster
 
 NAMESPACE = "recovered"
 OBJECTS = 30
 SKIPPED = 1_000_000_000
 SECONDS_MAX = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoints:
-    """As much of a datastore as the API server is told."""
-
-    client_url: str
-    tls: None = None
 
 
 def recover(data_dir: Path) -> None:
@@ -49,7 +38,7 @@ def test_the_api_server_goes_on_behind_a_recovery(tmp_path: Path) -> None:
     with Cluster(3, tmp_path / "nodes", "--watch-progress-notify-interval=5s") as cluster:
         cluster.start()
         urls = ",".join(member.client_url for member in cluster.members)
-        apiserver = ApiServer(cast(Datastore, Endpoints(urls)), tmp_path)
+        apiserver = ApiServer(Endpoints(urls), tmp_path)
         try:
             apiserver.start()
             story(cluster, apiserver)
