@@ -2,7 +2,8 @@
 
 In turns, each trial on both programs: a leader is killed and the next acknowledged write timed; a
 leader is stopped as a service manager would and the longest gap between writes measured. Then the
-load generator on all three, peak memory, and if asked for the join of a node to a large store.
+load generator on all three, peak memory, and if asked for the join of a node to a large store, on
+loopback and behind a narrow wire.
 Writes `docs/bench/*-ha.json` and `docs/bench/ha.md`. Exit code 1 with one sentence on failure.
 """
 
@@ -29,7 +30,7 @@ import psutil
 
 from bench import load as loadgen
 from bench import usage, versions
-from bench.ha_join import join_large_store
+from bench.ha_join import Join
 from bench.ha_page import DIRECTORY, page
 from bench.ha_probe import Probe
 from bench.load import ROOT, Load, LoadError
@@ -49,10 +50,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.ha", description=__doc__)
     parser.add_argument("--kills", type=int, default=20, help="leaders killed of each program")
-    parser.add_argument("--stops", type=int, default=10, help="leaders stopped of each program")
+    parser.add_argument("--stops", type=int, default=20, help="leaders stopped of each program")
     parser.add_argument("--rounds", type=int, default=3, help="runs of the load generator")
     parser.add_argument("--n", type=int, default=5000, help="objects of the load generator")
     parser.add_argument("--join-objects", type=int, default=0, help="1 KiB each; the goal: 200000")
+    parser.add_argument("--wire-mbit", type=float, default=100, help="second join; 0 for none")
     parser.add_argument("--only", choices=[kind.value for kind in Kind], help="one program only")
     parser.add_argument("--no-save", action="store_true", help="print only")
     return parser.parse_args(arguments)
@@ -126,6 +128,17 @@ def rates(kinds: list[Kind], rounds: int, objects: int) -> list[Trial]:
     return found
 
 
+def joins(kinds: list[Kind], objects: int, bits_per_second: float | None) -> dict[str, Trial]:
+    """One join to a large store on each program."""
+    found = {}
+    for kind in kinds:
+        directory = Path(tempfile.mkdtemp(prefix=f"ha-{kind}-", dir=ROOT / "build"))
+        found[kind.value] = Join(directory, objects, bits_per_second).measure(kind)
+        shutil.rmtree(directory)
+        print(f"join, {kind}: {found[kind.value]}")
+    return found
+
+
 def summary(trials: list[Trial]) -> dict[str, float]:
     """Median and worst, in seconds."""
     seconds = [trial["seconds"] for trial in trials]
@@ -140,12 +153,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     killed = gaps(kinds, options.kills, kill=True) if options.kills else {}
     stopped = gaps(kinds, options.stops, kill=False) if options.stops else {}
     loaded = rates(kinds, options.rounds, options.n) if options.rounds else []
-    joined = {}
-    if options.join_objects:
-        for kind in kinds:
-            with formed(kind) as cluster:
-                joined[kind.value] = join_large_store(cluster, options.join_objects)
-            print(f"join, {kind}: {joined[kind.value]}")
+    joined = joins(kinds, options.join_objects, None) if options.join_objects else {}
+    wire = options.wire_mbit * 1e6
+    narrow = joins(kinds, options.join_objects, wire) if options.join_objects and wire else {}
     busy_seconds = usage.machine_busy_seconds() - busy[0]
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -162,6 +172,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "stop": {name: summary(trials) for name, trials in stopped.items()},
         "load": {"objects": options.n, "records": loaded},
         "join": joined,
+        "join_narrow": narrow,
         "trials": {"kill": killed, "stop": stopped},
     }
 

@@ -8,17 +8,25 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
 
 from bench import usage
+from bench.narrow import narrow
+from bench.nodes import Nodes
 from kvshim.pb.etcd import rpc_pb2 as pb
 from tests.cluster.clients import client
 from tests.cluster.cluster import Cluster, wait_for
+from tests.cluster.member import Member
+from tests.support.datastore import Kind, free_ports
 from tests.support.grpc_client import EtcdClient
 
+MEMBERS = 3
 VALUE_BYTES = 1024
 BATCH = 100
 PUTS_PER_SECOND = 500
@@ -29,33 +37,83 @@ UNHEALTHY = "etcdserver: unhealthy cluster"
 """etcd's answer while a connection between members is younger than 5 s."""
 
 
-def join_large_store(cluster: Cluster, objects: int) -> dict[str, Any]:
-    """Fill, join a fourth node while 500 puts/s go on; seconds from MemberAdd to voter."""
-    leader = cluster.wait_leader(everyone=True)
-    fill(leader.target, objects)
-    before = leader.status()
-    assert before is not None
-    with OpenLoad(leader.target) as base:
-        time.sleep(BASE_SECONDS)
-    joiner = cluster.add_member()
-    with OpenLoad(leader.target) as during, client(leader.target) as etcd:
-        began = time.monotonic()
-        add = pb.MemberAddRequest(peerURLs=[joiner.peer_url], isLearner=True)
-        added = etcd.call("etcdserverpb.Cluster/MemberAdd", add, pb.MemberAddResponse)
-        joiner.start(cluster.initial_cluster(), "existing")
-        wait_for(lambda: promoted(etcd, added.member.ID), JOIN_SECONDS_MAX, cluster.tails)
-        seconds = time.monotonic() - began
-    after = leader.status()
-    assert after is not None
-    peaks = [usage.read(member.pid, member.data_dir).rss_peak_mib for member in cluster.members]
-    return {
-        "objects": objects,
-        "seconds": seconds,
-        "terms": int(after.raftTerm - before.raftTerm),
-        "rss_peak_mib": max(peaks),
-        "p99_before_ms": base.p99_ms(),
-        "p99_during_ms": during.p99_ms(),
-    }
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Two members with a large store, and a third that joins them."""
+
+    directory: Path
+    objects: int
+    bits_per_second: float | None = None
+    """How wide the wire towards the third is; None: loopback."""
+
+    def measure(self, kind: Kind) -> dict[str, Any]:
+        """Fill, join while 500 puts/s go on; seconds from the command to three voters.
+
+        kvshim's members come by `add-node` and `join`, and vote by themselves; etcd's by
+        `MemberAdd` as learners, and are asked until they may vote.
+        """
+        if kind is Kind.KVSHIM:
+            with Nodes(self.directory) as nodes:
+                return self._kvshim(nodes)
+        with Cluster(2, self.directory, kind=kind) as cluster:
+            return self._etcd(cluster)
+
+    def _kvshim(self, nodes: Nodes) -> dict[str, Any]:
+        first = nodes.found()
+        nodes.wait_joined(nodes.add(first))
+        joiner = nodes.prepared()
+
+        def join() -> None:
+            nodes.add(first, joiner)
+            nodes.wait_voters(MEMBERS, JOIN_SECONDS_MAX)
+
+        return self._measured(nodes.members, first, joiner, join)
+
+    def _etcd(self, cluster: Cluster) -> dict[str, Any]:
+        leader = cluster.start()
+        joiner = cluster.add_member()
+
+        def join() -> None:
+            with client(leader.target) as etcd:
+                add = pb.MemberAddRequest(peerURLs=[joiner.peer_url], isLearner=True)
+                added = etcd.call("etcdserverpb.Cluster/MemberAdd", add, pb.MemberAddResponse)
+                joiner.start(cluster.initial_cluster(), "existing")
+                wait_for(lambda: promoted(etcd, added.member.ID), JOIN_SECONDS_MAX, cluster.tails)
+
+        return self._measured(cluster.members, leader, joiner, join)
+
+    def _measured(
+        self, members: list[Member], leader: Member, joiner: Member, join: Callable[[], None]
+    ) -> dict[str, Any]:
+        with ExitStack() as stack:
+            if self.bits_per_second:
+                (joiner.announced_port,) = free_ports(1)
+                wire = narrow(joiner.announced_port, joiner.peer_port, self.bits_per_second)
+                stack.enter_context(wire)
+            fill(leader.target, self.objects)
+            before = leader.status()
+            with OpenLoad(leader.target) as base:
+                time.sleep(BASE_SECONDS)
+            with OpenLoad(leader.target) as during:
+                began = time.monotonic()
+                join()
+                seconds = time.monotonic() - began
+            after = leader.status()
+            assert before is not None
+            assert after is not None
+            used = {member.name: usage.read(member.pid, member.data_dir) for member in members}
+        peaks = {name: one.rss_peak_mib for name, one in used.items()}
+        return {
+            "objects": self.objects,
+            "bits_per_second": self.bits_per_second,
+            "seconds": seconds,
+            "terms": int(after.raftTerm - before.raftTerm),
+            "rss_peak_each_mib": peaks,
+            "rss_peak_mib": max(peaks.values()),
+            "p99_before_ms": base.p99_ms(),
+            "p99_during_ms": during.p99_ms(),
+            "failures": base.failures + during.failures,
+        }
 
 
 def fill(target: str, objects: int) -> None:

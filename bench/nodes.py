@@ -47,9 +47,11 @@ class JoinedMember(Member):
 
     def command(self, initial_cluster: str, state: str) -> list[str]:
         """The flags for clients; where it listens for others it says only when it joins."""
-        here = f"https://127.0.0.1:{self.peer_port}"
         joining = ["join", self.join_word] if self.join_word else []
-        peers = [f"--listen-peer-urls={here}", f"--initial-advertise-peer-urls={here}"]
+        peers = [
+            f"--listen-peer-urls=https://127.0.0.1:{self.peer_port}",
+            f"--initial-advertise-peer-urls=https://127.0.0.1:{self.announced_port}",
+        ]
         return [
             *KVSHIM,
             *joining,
@@ -86,9 +88,9 @@ class Nodes:
         self.members.append(member)
         return member
 
-    def add(self, at: Member) -> Member:
+    def add(self, at: Member, member: JoinedMember | None = None) -> Member:
         """`add-node` at one, `join` at the next; it runs when this returns, and may yet copy."""
-        member = self.prepared()
+        member = member or self.prepared()
         address = f"127.0.0.1:{at.peer_port}"
         joins_others = isinstance(at, JoinedMember) and at.join_word
         line = kvshim("add-node", at.data_dir, *(() if joins_others else ("--address", address)))
