@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from http.client import responses
 from typing import TypeVar
 
 import h11
@@ -56,7 +57,9 @@ class Http1Exchange(Exchange):
 
     async def begin(self, status: int, headers: HeaderList) -> None:
         self.has_begun = True
-        self._write(h11.Response(status_code=status, headers=[*headers, *self.extra_headers]))
+        everything = [*headers, *self.extra_headers]
+        reason = responses.get(status, "")
+        self._write(h11.Response(status_code=status, headers=everything, reason=reason))
 
     async def send(self, data: bytes) -> None:
         for start in range(0, len(data), WRITE_BYTES):
