@@ -151,11 +151,12 @@ def ask(store: Datastore, verb: str, path: str, body: str, **headers: str) -> tu
 
 
 def values(text: str) -> Any:
-    """JSON, one value or many lines, without what differs between servers; else the text."""
+    """JSON, one value or many lines, without what differs between servers; else lines of text,
+    sorted, since etcd runs its health checks in any order."""
     try:
         return [normal(json.loads(line)) for line in text.splitlines()]
     except ValueError:
-        return text
+        return sorted(text.splitlines())
 
 
 def normal(value: Any) -> Any:
@@ -188,7 +189,9 @@ def watch_lines(store: Datastore, body: str, count: int) -> list[Any]:
         connection.request("POST", "/v3/watch", body)
         response = connection.getresponse()
         assert response.status == 200
-        return [normal(json.loads(response.readline())) for _ in range(count)]
+        lines = [normal(json.loads(response.readline())) for _ in range(count)]
+        # etcd's answer to a progress request may overtake the watch's creation.
+        return sorted(lines, key=str) if "progress" in body else lines
     finally:
         connection.close()
 

@@ -84,6 +84,7 @@ def build(settings: Settings, notices: list[Notice]) -> Config:
         socket_reuse_address=settings.flag("socket-reuse-address"),
         client_tls=_client_tls(settings),
         peer_tls=_peer_tls(settings),
+        enable_grpc_gateway=settings.flag("enable-grpc-gateway"),
         cors=settings.unique_strings("cors") or ("*",),
         host_whitelist=tuple(filter(None, settings.unique_strings("host-whitelist"))) or ("*",),
         metrics=_metrics_level(settings, notices),

@@ -14,9 +14,6 @@ from kvshim.config.settings import Notice, NoticeKind, Settings
 from kvshim.config.tables import BY_NAME, RETIRED_BY_NAME
 from kvshim.config.values import parse_bool, parse_duration
 
-_ALREADY_SO = {"enable-grpc-gateway": False}
-"""Switches that kvshim is without: turning them off asks for what is so anyway."""
-
 
 def settle(settings: Settings) -> list[Notice]:
     """Resolve every given flag by its disposition; ConfigError for a refused one."""
@@ -86,5 +83,4 @@ def _asks_for_default(flag: Flag, text: str) -> bool:
 def _is_so_anyway(flag: Flag, text: str) -> bool:
     if flag.kind is not Kind.BOOL:
         return False
-    off = _ALREADY_SO.get(flag.name, parse_bool(flag.default))
-    return not off and not parse_bool(text)
+    return not parse_bool(flag.default) and not parse_bool(text)

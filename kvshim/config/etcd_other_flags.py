@@ -18,7 +18,6 @@ _FIXED = "the bound is fixed for now"
 _NO_DOWNGRADE = "there are no downgrades yet"
 _NO_AUTH = "authentication is not available yet"
 _NO_TRACING = "traces are not exported yet"
-_NO_CLIENT_HTTP = "no HTTP is served on client addresses yet, and it does not apply to metrics"
 _OWN_PACE = "compaction works in slices that it paces by itself"
 
 DEFAULT_ROTATION = (
@@ -99,12 +98,12 @@ SECURITY: tuple[Flag, ...] = (
         "TLS 1.2 cipher suites, by Go's names, in order of preference.",
     ),
     Flag(
-        _S, "cors", Kind.ORIGINS, "*", _A,
-        "Origins that may use clients' HTTP from a browser; * is all.", _NO_CLIENT_HTTP,
+        _S, "cors", Kind.ORIGINS, "*", _O,
+        "Origins that may use clients' HTTP from a browser; * is all.",
     ),
     Flag(
-        _S, "host-whitelist", Kind.STRINGS, "*", _A,
-        "Host names that clients' plain HTTP requests may carry; * is all.", _NO_CLIENT_HTTP,
+        _S, "host-whitelist", Kind.STRINGS, "*", _O,
+        "Host names that clients' plain HTTP requests may carry; * is all.",
     ),
     Flag(_S, "tls-min-version", Kind.STRING, "TLS1.2", _O, "Lowest version: TLS1.2 or TLS1.3."),
     Flag(_S, "tls-max-version", Kind.STRING, "", _O, "Highest version; empty is the newest."),

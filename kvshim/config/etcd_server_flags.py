@@ -51,7 +51,7 @@ MEMBER: tuple[Flag, ...] = (
     Flag(
         _M, "listen-client-http-urls", Kind.URLS, "", _A,
         "Addresses for clients' HTTP alone; --listen-client-urls then serves gRPC alone.",
-        "HTTP is served on --listen-metrics-urls alone for now",
+        "HTTP is served on --listen-client-urls, beside gRPC",
     ),
     Flag(
         _M, "max-snapshots", Kind.UINT, "5", _A, "Snapshot files to keep.",
@@ -105,8 +105,7 @@ MEMBER: tuple[Flag, ...] = (
         "Set SO_REUSEADDR on listening sockets (set in any case, as Go does too).",
     ),
     Flag(
-        _M, "enable-grpc-gateway", Kind.BOOL, "true", _A, "Serve the API as JSON over HTTP too.",
-        "the JSON gateway is not served yet",
+        _M, "enable-grpc-gateway", Kind.BOOL, "true", _O, "Serve the API as JSON over HTTP too.",
     ),
     Flag(
         _M, "raft-read-timeout", Kind.DURATION, "5s", _A, "Read timeout between peers.",

@@ -203,6 +203,7 @@ class Config:
     socket_reuse_address: bool
     client_tls: ClientTls
     peer_tls: PeerTls
+    enable_grpc_gateway: bool
     cors: tuple[str, ...]
     host_whitelist: tuple[str, ...]
     """For both: `*` among them allows all."""

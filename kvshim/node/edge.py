@@ -106,10 +106,11 @@ def _front(
     parts: Parts, methods: Sequence[Method], options: ServerOptions, router: Router
 ) -> ClientFront:
     """Plain HTTP on the client port: pages and the gateway."""
-    config, inflight = parts.config, InFlight()
-    gateway = Gateway(
-        methods, parts.metrics.calls, options.message_bytes_max, inflight, parts.logger
-    )
+    config, inflight, gateway = parts.config, InFlight(), None
+    if config.enable_grpc_gateway:
+        gateway = Gateway(
+            methods, parts.metrics.calls, options.message_bytes_max, inflight, parts.logger
+        )
     site = Site(Pages(router), gateway, config.cors, config.host_whitelist)
     policy = ClientCertificatePolicy.of(options.tls) if options.tls else None
     return ClientFront(site, inflight, policy, parts.logger)

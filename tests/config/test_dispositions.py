@@ -59,8 +59,7 @@ def test_a_flags_default_is_a_value_of_its_kind(flag):
 
 @pytest.mark.parametrize("flag", named(Disposition.ACCEPTED), ids=lambda flag: flag.name)
 def test_an_accepted_flag_is_exactly_one_warning_that_names_it_and_says_why(flag):
-    value = "true" if flag.name == "enable-grpc-gateway" else sample(flag)
-    argv = [f"--{flag.name}={value}", *PARTNERS.get(flag.name, ())]
+    argv = [f"--{flag.name}={sample(flag)}", *PARTNERS.get(flag.name, ())]
     notice, *others = notices_of(argv)
     assert notice.kind is NoticeKind.NO_EFFECT
     assert notice.name == f"--{flag.name}"
@@ -149,7 +148,7 @@ def test_groups_of_gates_turn_all_but_those_that_are_named():
 
 
 def test_switching_off_what_kvshim_does_not_do_is_no_warning():
-    off = ["--unsafe-no-fsync=false", "--enable-pprof=false", "--enable-grpc-gateway=false"]
+    off = ["--unsafe-no-fsync=false", "--enable-pprof=false"]
     assert notices_of(off) == ()
 
 
