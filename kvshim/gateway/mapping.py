@@ -37,7 +37,7 @@ def parse(kind: type[Message], data: bytes) -> Message:
         value, _ = _DECODER.raw_decode(text)
         if not isinstance(value, dict):
             raise NotJson(f"proto: syntax error (line 1:1): unexpected token {text[0]}")
-        _check_bytes(message.DESCRIPTOR, value, DEPTH_MAX)  # type: ignore[arg-type]
+        _check(message.DESCRIPTOR, value, DEPTH_MAX)  # type: ignore[arg-type]
         json_format.ParseDict(value, message, ignore_unknown_fields=True)
     except (ValueError, json_format.ParseError, TypeError) as error:
         raise NotJson(f"proto: {error}") from None
@@ -69,20 +69,24 @@ def _no_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
-def _check_bytes(kind: Descriptor, value: object, depth_left: int) -> None:
-    """ValueError if a field of bytes holds no base64, somewhere in an object."""
+def _check(kind: Descriptor, value: object, depth_left: int) -> None:
+    """ValueError if somewhere in an object bytes are no base64, or a field has both spellings."""
     if not isinstance(value, dict):
         return
     if not depth_left:
         raise ValueError("exceeded max recursion depth")
+    seen: set[int] = set()
     for name, item in value.items():
         field = kind.fields_by_name.get(name) or kind.fields_by_camelcase_name.get(name)
         if field is None:
             continue
+        if field.number in seen:
+            raise ValueError(f"duplicate field {name}")
+        seen.add(field.number)
         items: Iterable[Any] = item if isinstance(item, list) else (item,)
         for one in items:
             if field.message_type is not None:
-                _check_bytes(field.message_type, one, depth_left - 1)
+                _check(field.message_type, one, depth_left - 1)
             elif field.type == FieldDescriptor.TYPE_BYTES and one is not None:
                 _check_base64(name, one)
 
