@@ -205,9 +205,9 @@ async def test_what_came_too_late_is_not_taken(world: World) -> None:
     adopting.cancel()
     await asyncio.gather(adopting, return_exceptions=True)
     one.machine.release()
+    before = one.log_file.generation
     (await world.leader()).node.offer_store(MemberId(one.number), least)
     await until(lambda: world.sent == 1)
-    before = one.log_file.generation
     await world.put(range(50, 100))
     await world.settle(101)
     assert one.log_file.generation == before
