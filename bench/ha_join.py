@@ -33,6 +33,8 @@ PUTS_PER_SECOND = 500
 BASE_SECONDS = 5.0
 JOIN_SECONDS_MAX = 300.0
 IN_FLIGHT_MAX = 2000
+ETCD_SNAPSHOT = ("--snapshot-count=200", "--snapshot-catchup-entries=100")
+"""Or etcd would still hold the few large entries of the filling, and send these, not a snapshot."""
 UNHEALTHY = "etcdserver: unhealthy cluster"
 """etcd's answer while a connection between members is younger than 5 s."""
 
@@ -55,7 +57,7 @@ class Join:
         if kind is Kind.KVSHIM:
             with Nodes(self.directory) as nodes:
                 return self._kvshim(nodes)
-        with Cluster(2, self.directory, kind=kind) as cluster:
+        with Cluster(2, self.directory, *ETCD_SNAPSHOT, kind=kind) as cluster:
             return self._etcd(cluster)
 
     def _kvshim(self, nodes: Nodes) -> dict[str, Any]:
