@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.member import Member
 from tests.support.datastore import Kind
 
 SHORT_SECONDS = 8.0
@@ -56,10 +57,17 @@ def form(tmp_path: Path, pytestconfig: pytest.Config, seed: int) -> Iterator[For
     formed: list[Cluster] = []
     kind = Kind(pytestconfig.getoption("--datastore"))
 
-    def make(count: int = 3, *flags: str, proxied: bool = False) -> Cluster:
+    def make(
+        count: int = 3,
+        *flags: str,
+        proxied: bool = False,
+        prepare: Callable[[Member], None] = lambda _: None,
+    ) -> Cluster:
         directory = tmp_path / f"cluster-{len(formed)}"
         cluster = Cluster(count, directory, *flags, kind=kind, proxied=proxied, seed=seed)
         formed.append(cluster)
+        for member in cluster.members:
+            prepare(member)
         cluster.start()
         return cluster
 

@@ -6,12 +6,13 @@ member that is started again is the same one.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +47,10 @@ class Member:
     announced_port: int
     metrics_port: int
     flags: Sequence[str] = ()
+    program: Sequence[str] = ()
+    """What to start instead of the installed command: another version, another disk."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Set on top of the test's own."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     paused: bool = False
 
@@ -81,7 +86,7 @@ class Member:
 
     def command(self, initial_cluster: str, state: str) -> list[str]:
         return [
-            str(self.kind.binary),
+            *(self.program or [str(self.kind.binary)]),
             f"--name={self.name}",
             f"--data-dir={self.data_dir}",
             f"--listen-client-urls={self.client_url}",
@@ -101,7 +106,11 @@ class Member:
         with self.log.open("ab") as log:
             command = self.command(initial_cluster, state)
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
             )
         self.paused = False
 
