@@ -74,6 +74,7 @@ class Member:
         surroundings: Surroundings,
         options: CoreOptions,
         retention: RetentionOptions | None = None,
+        *,
         random: Random | None = None,
     ) -> None:
         """Raises `LogError` when log and state machine do not fit together; changes nothing."""
