@@ -12,6 +12,7 @@ import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -110,22 +111,31 @@ class Reader:
         self, indices: ReadIndices, leadership: Leadership, goes_stale: Callable[[], bool]
     ) -> None:
         asked_of = (leadership.leader_id, leadership.term)
+        began = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                while not goes_stale():
-                    try:
-                        index = await indices.newest()
-                    except raft.NoLeader:
-                        if self._stopped:
-                            raise Stopped from None
-                        continue
+            try:
+                index = await indices.newest()
+            except raft.NoLeader:
+                async with asyncio.timeout_at(began + self._timeout_seconds):
+                    index = await self._ask_again(indices, goes_stale)
+            if self._store.applied_index < index:
+                async with asyncio.timeout_at(began + self._timeout_seconds):
                     await self.applied(index)
-                    return
         except TimeoutError:
             self.failed_total += 1
             if asked_of[0] and asked_of != (leadership.leader_id, leadership.term):
                 raise LeaderChanged from None
             raise RequestTimedOut from None
+
+    async def _ask_again(self, indices: ReadIndices, goes_stale: Callable[[], bool]) -> raft.Index:
+        """The questions were given up: at the end, or to serve what is here."""
+        while True:
+            if self._stopped:
+                raise Stopped
+            if goes_stale():
+                return raft.Index(0)
+            with suppress(raft.NoLeader):
+                return await indices.newest()
 
     def _goes_stale(self) -> bool:
         if not self._stale_reads or self._leadership is None or self._leadership.has_leader:
