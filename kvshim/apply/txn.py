@@ -18,11 +18,11 @@ from kvshim.pb.etcd import rpc_pb2
 
 def is_read_only(request: rpc_pb2.TxnRequest) -> bool:
     """True when both branches hold only ranges; a nested Txn counts as a write, as in etcd."""
-    return all(
-        operation.WhichOneof("request") == "request_range"
-        for branch in (request.success, request.failure)
-        for operation in branch
-    )
+    for branch in (request.success, request.failure):
+        for operation in branch:
+            if operation.WhichOneof("request") != "request_range":
+                return False
+    return True
 
 
 def is_serializable(request: rpc_pb2.TxnRequest) -> bool:

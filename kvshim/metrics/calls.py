@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Histogram
 
 from kvshim.config import MetricsLevel
 from kvshim.errors import Code
+from kvshim.metrics.tally import Tally, TallyFamily
 
 HANDLING_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -72,23 +73,23 @@ class MethodMetrics:
 
     def call_started(self, client_api_version: str | None) -> None:
         """A call of this method began; `client_api_version` is what its metadata say, if at all."""
-        self._started.inc()
+        self._started.total += 1
         self._calls.count_client(self._kind, client_api_version)
 
     def message_received(self, size_bytes: int) -> None:
-        self._received_messages.inc()
-        self._calls.received_bytes.inc(size_bytes)
+        self._received_messages.total += 1
+        self._calls.received_bytes.total += size_bytes
 
     def message_sent(self, size_bytes: int) -> None:
-        self._sent_messages.inc()
-        self._calls.sent_bytes.inc(size_bytes)
+        self._sent_messages.total += 1
+        self._calls.sent_bytes.total += size_bytes
 
     def call_ended(self, code: Code, seconds: float) -> None:
         handled = self._handled.get(code)
         if handled is None:
             handled = self._calls.handled.labels(*self._labels, CODE_LABELS[code])
             self._handled[code] = handled
-        handled.inc()
+        handled.total += 1
         if self._handling_seconds is not None:
             self._handling_seconds.observe(seconds)
 
@@ -97,38 +98,38 @@ class CallMetrics:
     """All counters of calls; `method()` gives those of one method."""
 
     def __init__(self, registry: CollectorRegistry, level: MetricsLevel) -> None:
-        self.started = Counter(
+        self.started = TallyFamily(
             "grpc_server_started_total", "Calls begun.", _METHOD_LABELS, registry=registry
         )
-        self.handled = Counter(
+        self.handled = TallyFamily(
             "grpc_server_handled_total",
             "Calls ended, by status code.",
             [*_METHOD_LABELS, "grpc_code"],
             registry=registry,
         )
-        self.received_messages = Counter(
+        self.received_messages = TallyFamily(
             "grpc_server_msg_received_total",
             "Request messages received.",
             _METHOD_LABELS,
             registry=registry,
         )
-        self.sent_messages = Counter(
+        self.sent_messages = TallyFamily(
             "grpc_server_msg_sent_total",
             "Response messages sent.",
             _METHOD_LABELS,
             registry=registry,
         )
-        self.received_bytes = Counter(
+        self.received_bytes = TallyFamily(
             "etcd_network_client_grpc_received_bytes_total",
             "Bytes of request messages received from clients.",
             registry=registry,
-        )
-        self.sent_bytes = Counter(
+        ).labels()
+        self.sent_bytes = TallyFamily(
             "etcd_network_client_grpc_sent_bytes_total",
             "Bytes of response messages sent to clients.",
             registry=registry,
-        )
-        self.client_requests = Counter(
+        ).labels()
+        self.client_requests = TallyFamily(
             "etcd_server_client_requests_total",
             "Calls by kind and by the API version the client claims.",
             ["type", "client_api_version"],
@@ -143,7 +144,7 @@ class CallMetrics:
                 buckets=HANDLING_SECONDS,
                 registry=registry,
             )
-        self._clients: dict[tuple[CallKind, str | None], Counter] = {}
+        self._clients: dict[tuple[CallKind, str | None], Tally] = {}
 
     def method(self, kind: CallKind, path: str) -> MethodMetrics:
         """The counters of the method at an HTTP/2 path such as `/etcdserverpb.KV/Range`."""
@@ -155,9 +156,9 @@ class CallMetrics:
         counter = self._clients.get((kind, version))
         if counter is None:
             counter = self._client(kind, version)
-        counter.inc()
+        counter.total += 1
 
-    def _client(self, kind: CallKind, version: str | None) -> Counter:
+    def _client(self, kind: CallKind, version: str | None) -> Tally:
         if version is not None and len(version) > CLIENT_VERSION_LENGTH_MAX:
             return self.client_requests.labels(kind.etcd_type, "other")
         if len(self._clients) >= CLIENT_VERSIONS_MAX:
