@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvshim.mvcc.store import WriteBatch
 
 _Pieces = tuple[bytes, ...]
+_Row = tuple[Any, ...]
 
 _NO_EVENTS: Final[list[Event]] = []
 
@@ -27,7 +28,7 @@ _NO_EVENTS: Final[list[Event]] = []
 class WriteTxn(ReadView):
     """See the module's text; made by `WriteBatch.begin`, ended by `finish`."""
 
-    __slots__ = ("_batch", "_events", "_originals", "base_revision")
+    __slots__ = ("_batch", "_events", "_originals", "_seen", "base_revision")
 
     def __init__(self, batch: WriteBatch) -> None:
         super().__init__(batch._session, batch.revision, batch.compact_revision, None)
@@ -36,13 +37,22 @@ class WriteTxn(ReadView):
         self._events: list[Event] = []
         # What a key that this transaction changed was before it, framed; None if it was not.
         self._originals: dict[bytes, _Pieces | None] = {}
+        # The last key looked at and its row, until something changes: a guarded write looks at
+        # its key twice.
+        self._seen: tuple[bytes, _Row | None] | None = None
+
+    def get(self, key: bytes) -> KeyValue | None:
+        """The key's present version."""
+        row = self._live(key)
+        return None if row is None else key_value((key, *row[:5]))
 
     def put(self, key: bytes, value: bytes, lease: LeaseID) -> KeyValue | None:
         """Write a version; returns the one it replaced, even if this transaction made that."""
         version_id = self._next_id()
         revision = self.revision
         session = self._session
-        row = session.one(sql.GET_LIVE_FULL, (key,))
+        row = self._live(key)
+        self._seen = None
         replaced: KeyValue | None = None
         if row is None:
             create_id, version = version_id, 1
@@ -77,9 +87,10 @@ class WriteTxn(ReadView):
 
     def delete_range(self, keys: KeyRange) -> list[KeyValue]:
         """Delete the live keys of a range; returns the deleted versions in key order."""
-        rows = self._session.all(*sql.LIVE_FULL.bind(keys, None, -1))
+        rows = self._live_rows(keys)
         if not rows:
             return []
+        self._seen = None
         self._session.run(*sql.DELETE_LIVE_RANGE.bind(keys))
         deletions, ended, deleted = [], [], []
         for row in rows:
@@ -118,7 +129,20 @@ class WriteTxn(ReadView):
         self.revision = Revision(self.base_revision + 1)
         return first_id(self.revision) | sub
 
-    def _original(self, key: bytes, row: tuple[Any, ...] | None) -> _Pieces | None:
+    def _live(self, key: bytes) -> _Row | None:
+        """create_id, id, version, lease, value, head and tail of a key."""
+        if self._seen is None or self._seen[0] != key:
+            self._seen = key, self._session.one(sql.GET_LIVE_FULL, (key,))
+        return self._seen[1]
+
+    def _live_rows(self, keys: KeyRange) -> list[_Row]:
+        """What `_live` gives, and the key, of every key of a range, in order."""
+        if not keys.is_single:
+            return self._session.all(*sql.LIVE_FULL.bind(keys, None, -1))
+        row = self._live(keys.start)
+        return [] if row is None else [(*row, keys.start)]
+
+    def _original(self, key: bytes, row: _Row | None) -> _Pieces | None:
         """What an event shows as the previous pair: the version before this revision."""
         if key not in self._originals:
             # row: create_id, id, version, lease, value, head, tail
