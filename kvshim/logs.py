@@ -71,6 +71,9 @@ class Event(StrEnum):
     AUTO_COMPACTION_FAILED = "automatic compaction failed"
     LEASES_EXPIRED = "leases expired"
 
+    ROLE_CHANGED = "gave a member another role"
+    ROLE_NUMBERS_DIFFER = "the cluster wants other numbers of voters and standbys than the flags"
+    FOLLOWING = "holds no data, so members that do serve its clients"
     JOIN_ADMITTED = "node joined"
     JOIN_REFUSED = "refused a joining node"
     CERTIFICATE_RENEWED = "renewed the member's certificate"

@@ -38,13 +38,14 @@ def guard(
     log: ReplicatedLog,
     logger: Logger,
     slow_seconds: float,
-    is_learner: Callable[[], bool],
+    refuses: Callable[[], bool],
 ) -> list[Method]:
     """The same methods, guarded.
 
     With the header `hasleader` a new call or stream fails at once when no leader is known; one
     that is under way goes on, since a failover must not end it. A unary call that takes longer than
-    `slow_seconds` is logged with its method and size, never with its content.
+    `slow_seconds` is logged with its method and size, never with its content. While `refuses`, only
+    what learners serve in etcd is served.
     """
 
     def check(call: Call) -> None:
@@ -52,7 +53,7 @@ def guard(
             raise NoLeader
 
     def refuse_learner_stream(method: Method) -> None:
-        if is_learner() and not method.path.startswith(LEARNERS_STREAM):
+        if refuses() and not method.path.startswith(LEARNERS_STREAM):
             raise NotSupportedForLearner
 
     def guarded(method: Method) -> Method:
@@ -90,7 +91,7 @@ def guard(
 
         async def serve(request: Message, call: Call) -> Reply:
             check(call)
-            if is_learner() and not learners_answer(request):
+            if refuses() and not learners_answer(request):
                 raise NotSupportedForLearner
             started = time.perf_counter()
             reply = await handler(request, call)

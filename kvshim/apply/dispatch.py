@@ -12,8 +12,9 @@ from google.protobuf.message import Message
 from kvshim.apply.alarms import Alarm, apply_alarm, refuse_by_alarm
 from kvshim.apply.keys import check_put, execute_delete_range, execute_put
 from kvshim.apply.leases import apply_lease_checkpoint, apply_lease_grant, apply_lease_revoke
-from kvshim.apply.members import apply_attributes, apply_update
+from kvshim.apply.members import apply_attributes, apply_spare, apply_update
 from kvshim.apply.outcome import AlarmChanged, Applied
+from kvshim.apply.role_numbers import apply_role_numbers
 from kvshim.apply.tokens import apply_token_add, apply_token_spend
 from kvshim.apply.txn import execute_txn
 from kvshim.errors import NotLeader, RequestError, StorageError
@@ -78,6 +79,10 @@ def _dispatch(batch: WriteBatch, command: Command) -> Applied:
             return apply_attributes(batch, command.member_attributes)
         case "member_update":
             return apply_update(batch, command.member_update)
+        case "spare":
+            return apply_spare(batch, command.spare)
+        case "role_numbers":
+            return apply_role_numbers(batch, command.role_numbers)
         case unknown:
             raise StorageError(
                 f"the log holds a command that this version does not know ({unknown}): "

@@ -1,7 +1,9 @@
 """The cluster's members in the replicated state. Apply thread; reading from any snapshot.
 
 Who votes is decided by `raft.types.Membership`, the same rule that the log's core goes by, so that
-the list in the store and the core's own never differ.
+the list in the store and the core's own never differ. Spares are in the list alone: a spare that
+is to hold the data is added to the core as a learner, and a learner that is not to any more is
+removed from there and stays on the list.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from kvshim.pb.kvshim.member_pb2 import (
     Members,
     MembersResponse,
     MemberUpdateRequest,
+    SpareRequest,
 )
 from raft.types import ChangeKind, ConfChange, ConfChangeRefused, Membership
 
@@ -71,7 +74,7 @@ def keep_only(batch: WritesMeta, member_id: int) -> Member:
     """
     book = _load(batch)
     member = _find(book, member_id)
-    member.learner = False
+    member.learner = member.spare = False
     gone = [other.id for other in book.members if other.id != member_id]
     batch.meta_put(META_NAME, _encode([member], [*book.removed, *gone]))
     return member
@@ -92,14 +95,17 @@ def apply_change(batch: WritesMeta, change: ConfChange) -> tuple[int, Applied]:
     match change.kind:
         case ChangeKind.ADD_LEARNER | ChangeKind.ADD_VOTER:
             member = Member()
-            member.CopyFrom(asked.member)
+            member.CopyFrom(members.get(change.member, asked.member))  # a spare stays who it is
             member.id = change.member
             member.learner = change.kind is ChangeKind.ADD_LEARNER
+            member.spare = False
             members[change.member] = member
         case ChangeKind.PROMOTE:
             members[change.member].learner = False
         case ChangeKind.DEMOTE:
             members[change.member].learner = True
+        case ChangeKind.REMOVE if asked.member.spare:
+            members[change.member].learner = members[change.member].spare = True
         case ChangeKind.REMOVE:
             del members[change.member]
             removed.append(change.member)
@@ -114,6 +120,7 @@ def apply_attributes(batch: WritesMeta, request: MemberAttributesRequest) -> App
     member.name = request.name
     del member.client_urls[:]
     member.client_urls.extend(request.client_urls)
+    member.failure_domain = request.failure_domain or member.failure_domain
     batch.meta_put(META_NAME, book.SerializeToString())
     return Applied(MemberAttributesResponse(), effects=_changed(book.members).effects)
 
@@ -122,13 +129,38 @@ def apply_update(batch: WritesMeta, request: MemberUpdateRequest) -> Applied:
     """A member's peer addresses."""
     book = _load(batch)
     member = _find(book, request.id)
-    taken = {url for other in book.members if other.id != request.id for url in other.peer_urls}
-    if taken.intersection(request.peer_urls):
-        raise PeerURLExists
+    _refuse_taken(book, request.id, request.peer_urls)
     del member.peer_urls[:]
     member.peer_urls.extend(request.peer_urls)
     batch.meta_put(META_NAME, book.SerializeToString())
     return _changed(book.members)
+
+
+def apply_spare(batch: WritesMeta, request: SpareRequest) -> Applied:
+    """A spare comes or goes."""
+    book = _load(batch)
+    members = {member.id: member for member in book.members}
+    removed = list(book.removed)
+    if request.WhichOneof("change") == "add":
+        member = request.add
+        if member.id in members or member.id in removed:
+            raise MemberExists
+        _refuse_taken(book, member.id, member.peer_urls)
+        member.learner = member.spare = True
+        members[member.id] = member
+    else:
+        if not _find(book, request.remove).spare:
+            raise MemberRefused(f"member {request.remove:x} has become a standby: try again")
+        del members[request.remove]
+        removed.append(request.remove)
+    batch.meta_put(META_NAME, _encode(members.values(), removed))
+    return _changed(members.values())
+
+
+def _refuse_taken(book: Members, member_id: int, peer_urls: Iterable[str]) -> None:
+    taken = {url for other in book.members if other.id != member_id for url in other.peer_urls}
+    if taken.intersection(peer_urls):
+        raise PeerURLExists
 
 
 def _named(book: Members, change: ConfChange, refusal: ConfChangeRefused) -> RequestError:
@@ -172,5 +204,5 @@ def _membership(members: Iterable[Member]) -> Membership:
     listed = list(members)
     return Membership.of(
         (member.id for member in listed if not member.learner),
-        (member.id for member in listed if member.learner),
+        (member.id for member in listed if member.learner and not member.spare),
     )

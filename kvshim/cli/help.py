@@ -23,6 +23,7 @@ Usage:
   kvshim remove-node take a member out of the cluster
   kvshim certs       show this node's certificates
   kvshim status      show the cluster: members, leader, quorum
+  kvshim roles       show or change how many members vote and stand by
   kvshim repair      replace a damaged or diverged member's store by the leader's
   kvshim recover     after the majority is lost for good: go on from this node alone
   kvshim version     show versions

@@ -124,7 +124,12 @@ def _newcomer(config: Config, address: str) -> Newcomer:
             )
         urls = (Url(Scheme.HTTPS, _own_host(address), _PEER_PORT),)
     name = config.name if config.name != "default" else platform.node() or config.name
-    return Newcomer(name, tuple(map(str, urls)), tuple(map(str, config.advertise_client_urls)))
+    return Newcomer(
+        name,
+        tuple(map(str, urls)),
+        tuple(map(str, config.advertise_client_urls)),
+        config.failure_domain,
+    )
 
 
 def _own_host(address: str) -> str:

@@ -24,6 +24,7 @@ _COMMANDS: Mapping[str, str] = {
     "join": "kvshim.cli.join:run",
     "certs": "kvshim.cli.certs:run",
     "status": "kvshim.cli.status:run",
+    "roles": "kvshim.cli.roles:run",
     "remove-node": "kvshim.cli.remove_node:run",
     "recover": "kvshim.cli.recover:run",
     "repair": "kvshim.cli.repair:run",

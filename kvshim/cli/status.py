@@ -39,6 +39,8 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"Applied {found['applied_index']} of {found['commit_index']}, store"
         f" {found['db_bytes'] / (1 << 20):.1f} MiB, in use"
         f" {found['db_bytes_in_use'] / (1 << 20):.1f} MiB",
+        f"Wanted: {found['wanted']['voters']} voters, {found['wanted']['standbys']} standbys; all"
+        " others are spares",
         *_certificates(found["certificates"]),
         _backup(found["last_backup"]),
         "",
@@ -74,7 +76,7 @@ def _table(members: Sequence[Mapping[str, Any]]) -> list[str]:
                 member["name"] or "(not started)",
                 "leader" if member["leads"] else member["role"],
                 "yes" if member["reached"] else "no",
-                "?" if lag is None else str(lag),
+                "-" if member["role"] == "spare" else "?" if lag is None else str(lag),
                 ",".join(member["peer_urls"]),
             )
         )

@@ -24,6 +24,7 @@ from kvshim.config.model import (
     TransportKind,
     WithoutQuorum,
 )
+from kvshim.config.role_numbers import RoleNumbers
 from kvshim.config.settings import Notice, NoticeKind, Settings, Source
 from kvshim.config.url import Url, parse_url
 from kvshim.config.values import parse_duration
@@ -63,6 +64,10 @@ def build(settings: Settings, notices: list[Notice]) -> Config:
         election_given=settings.given("election-timeout"),
         pre_vote=settings.flag("pre-vote"),
         strict_reconfig_check=settings.flag("strict-reconfig-check"),
+        role_numbers=RoleNumbers(settings.number("voters"), settings.number("standbys")),
+        role_numbers_given=settings.given("voters") or settings.given("standbys"),
+        failure_domain=settings.text("failure-domain"),
+        replace_after_s=settings.seconds("replace-after"),
         snapshot_count=settings.number("snapshot-count"),
         quota_backend_bytes=_quota(settings.number("quota-backend-bytes")),
         max_request_bytes=settings.number("max-request-bytes"),

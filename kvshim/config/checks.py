@@ -17,6 +17,8 @@ from kvshim.config.settings import Notice, NoticeKind, Settings, Source
 from kvshim.config.url import Url, bind_problem
 
 ELECTION_MS_MAX = 50_000
+DOMAIN_CHARACTERS_MAX = 128
+REPLACE_AFTER_S_MIN = 1.0
 
 
 def check(config: Config, settings: Settings) -> list[Notice]:
@@ -31,6 +33,7 @@ def check(config: Config, settings: Settings) -> list[Notice]:
     _check_sharing(config)
     _check_initial_cluster(config, settings)
     _check_sizes(config)
+    _check_roles(config)
     return notices
 
 
@@ -66,6 +69,17 @@ def _check_elections(config: Config) -> None:
     if election > ELECTION_MS_MAX:
         raise ConfigError(
             f"--election-timeout[{election}ms] is too long: at most {ELECTION_MS_MAX}ms"
+        )
+
+
+def _check_roles(config: Config) -> None:
+    if problem := config.role_numbers.problem():
+        raise ConfigError(problem)
+    if len(config.failure_domain) > DOMAIN_CHARACTERS_MAX:
+        raise ConfigError(f"--failure-domain is longer than {DOMAIN_CHARACTERS_MAX} characters")
+    if config.replace_after_s < REPLACE_AFTER_S_MIN:
+        raise ConfigError(
+            f"--replace-after must be at least {REPLACE_AFTER_S_MIN:g}s: an election comes first"
         )
 
 

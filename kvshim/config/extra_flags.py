@@ -6,6 +6,7 @@ Pure data. Their variables are KVSHIM_*, their config-file keys carry their own 
 from __future__ import annotations
 
 from kvshim.config.flag import Disposition, Flag, Kind, Section
+from kvshim.config.role_numbers import ROLE_NUMBERS_DEFAULT
 
 EXTRAS: tuple[Flag, ...] = (
     Flag(
@@ -16,6 +17,40 @@ EXTRAS: tuple[Flag, ...] = (
         Disposition.OBEYED,
         "Which implementation of gRPC serves clients.",
         choices=("http2", "grpcio"),
+    ),
+    Flag(
+        Section.KVSHIM,
+        "voters",
+        Kind.UINT,
+        str(ROLE_NUMBERS_DEFAULT.voters),
+        Disposition.OBEYED,
+        "How many members vote, of those that came by `kvshim join`: an odd number. Said by the"
+        " cluster's first node; later `kvshim roles` changes it.",
+    ),
+    Flag(
+        Section.KVSHIM,
+        "standbys",
+        Kind.UINT,
+        str(ROLE_NUMBERS_DEFAULT.standbys),
+        Disposition.OBEYED,
+        "How many more of those hold the data, to take a lost voter's place; all others are spares."
+        " Said and changed like --voters.",
+    ),
+    Flag(
+        Section.KVSHIM,
+        "failure-domain",
+        Kind.STRING,
+        "",
+        Disposition.OBEYED,
+        "What this member fails together with, such as a rack: voters and standbys are spread.",
+    ),
+    Flag(
+        Section.KVSHIM,
+        "replace-after",
+        Kind.DURATION,
+        "30s",
+        Disposition.OBEYED,
+        "How long the leader waits for a lost member before another one gets its role.",
     ),
     Flag(
         Section.KVSHIM,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
 
+from kvshim.config.role_numbers import RoleNumbers
 from kvshim.config.url import Url
 
 NO_QUOTA = -1
@@ -176,6 +177,11 @@ class Config:
     """Not given, elections are quicker than etcd's, while leases and requests keep its times."""
     pre_vote: bool
     strict_reconfig_check: bool
+    role_numbers: RoleNumbers
+    role_numbers_given: bool
+    """They are the cluster's; only those that a first node was given are said to it."""
+    failure_domain: str
+    replace_after_s: float
     snapshot_count: int
 
     quota_backend_bytes: int

@@ -53,18 +53,22 @@ class Connections:
         except CertificateRefused as error:
             self._log.warn(Event.CONNECTION_REJECTED, reason=str(error))
         except asyncio.CancelledError:
-            # Only `stop` cancels this task; asyncio would report the cancellation as an error.
+            # Only `send_away` cancels this task; asyncio would report the cancellation as an error.
             pass
         finally:
             self._tasks.discard(task)
             with contextlib.suppress(OSError):
                 await _close(writer)
 
+    def send_away(self) -> None:
+        """End the connections that are open now."""
+        for task in self._tasks:
+            task.cancel()
+
     async def stop(self) -> None:
         """End all connections."""
         tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
+        self.send_away()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _admit(self, writer: asyncio.StreamWriter) -> None:
@@ -107,6 +111,10 @@ class ClientFront:
         protocol.connection_made(transport)
         if data:
             protocol.data_received(data)
+
+    def send_away(self) -> None:
+        """End the connections that are open."""
+        self._connections.send_away()
 
     async def stop(self, grace_seconds: float) -> None:
         """Let calls finish within the grace, then end all connections."""

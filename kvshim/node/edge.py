@@ -16,6 +16,7 @@ from kvshim.http.routes import Router
 from kvshim.http.server import HttpServer
 from kvshim.http.site import Pages, Site
 from kvshim.logs import Event
+from kvshim.node.forwarding import Forwarding, Serving
 from kvshim.node.health import NodeHealth
 from kvshim.node.parts import Parts
 from kvshim.rpc import Method
@@ -92,7 +93,12 @@ def _transport(parts: Parts, options: ServerOptions, router: Router) -> Transpor
     match parts.config.transport:
         case TransportKind.HTTP2:
             front = _front(parts, methods, options, router)
-            return Http2Server(methods, options, calls, logger, http=front)
+            follower, peers = parts.duties.follower, parts.peers.transport
+            detour = Forwarding(follower, peers)
+            server = Http2Server(methods, options, calls, logger, http=front, detour=detour)
+            follower.on_spared.append(server.send_away)
+            peers.serve_clients(Serving(follower, parts.leadership, server))
+            return server
         case TransportKind.GRPCIO:
             # grpc takes 20 MiB, which a node that does not use it shall not pay.
             from kvshim.transport.grpcio_server import GrpcioServer

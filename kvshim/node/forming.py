@@ -68,7 +68,14 @@ def _joined(directory: Path) -> Joined | None:
 
 def _introduced(joined: Joined) -> list[Member]:
     return [
-        Member(id=peer.id, name=peer.name, peer_urls=peer.peer_urls, learner=peer.learner)
+        Member(
+            id=peer.id,
+            name=peer.name,
+            peer_urls=peer.peer_urls,
+            learner=peer.learner,
+            managed=peer.id == joined.member_id,
+            spare=peer.spare,
+        )
         for peer in joined.members
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvshim.errors import NoLeader
 from kvshim.node.parts import Parts
 
 PROBE_KEY = b"health"
@@ -15,7 +16,15 @@ class NodeHealth:
         self._parts = parts
 
     async def linearizable_read(self) -> None:
-        """Read at the log's read index; raises what a client would get."""
+        """Read at the log's read index; raises what a client would get.
+
+        For a member that holds no data, whoever serves its clients has done so.
+        """
+        follower = self._parts.duties.follower
+        if follower.forwards:
+            if not follower.leader_id:
+                raise NoLeader
+            return
         await self._parts.delivery.reader.confirmed()
         await self.serializable_read()
 
@@ -29,9 +38,8 @@ class NodeHealth:
 
     def has_leader(self) -> bool:
         """True while a leader is known."""
-        return self._parts.log.status().leader_id != 0
+        return self._parts.peers.leader_id() != 0
 
     def is_learner(self) -> bool:
-        """Is this a member without a vote?"""
-        status = self._parts.log.status()
-        return status.member_id in status.membership.learners
+        """Is this a member that refuses clients, as etcd's learners do?"""
+        return self._parts.delivery.members.refuses_clients()

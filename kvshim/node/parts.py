@@ -30,6 +30,7 @@ from kvshim.config import Config, WithoutQuorum
 from kvshim.logs import Logger
 from kvshim.metrics.registry import Metrics
 from kvshim.node.delivery import Delivery
+from kvshim.node.duties import Duties, give_duties
 from kvshim.node.forming import form
 from kvshim.node.peers import Peers
 from kvshim.node.proposals import OwnProposals
@@ -57,7 +58,6 @@ from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
-from kvshim.server.roles import Roles
 from kvshim.server.status import METHOD as STATUS_METHOD
 from kvshim.server.status import ClusterStatus
 from kvshim.transport.options import GRPC_OVERHEAD_BYTES
@@ -86,7 +86,7 @@ class Parts:
     peers: Peers
     trust: Trust
     primacy: LeasePrimacy
-    roles: Roles
+    duties: Duties
 
     def methods(self) -> list[Method]:
         """Everything that clients can call, for a transport."""
@@ -119,7 +119,7 @@ class Parts:
         methods = [method for service in services for method in service.methods()]
         methods += ReflectionService(service_names(methods)).methods()
         slow_seconds = config.warning_unary_request_duration_s
-        return guard(methods, self.log, self.logger, slow_seconds, work.members.is_learner)
+        return guard(methods, self.log, self.logger, slow_seconds, work.members.refuses_clients)
 
     def _leases(self, changes: Changes) -> LeaseService:
         config, work = self.config, self.delivery
@@ -247,11 +247,23 @@ async def build(
         trust=trust,
     )
     peers.show(book.members)
+    duties = give_duties(
+        config,
+        data_dir.path,
+        store=store,
+        peers=peers,
+        book=book,
+        leadership=leadership,
+        proposer=proposer,
+        logger=logger,
+    )
     status = ClusterStatus(
         cluster_id,
         book,
         leadership,
         log,
+        leader_id=peers.leader_id,
+        numbers=duties.held,
         reached=peers.reached,
         ask_leader=peers.ask_leader,
         sizes=lambda: storage.backend.sizes(),  # noqa: PLW0108 - snapshots replace it
@@ -269,7 +281,8 @@ async def build(
         proposer,
         delivery.reader,
         logger,
-        {"status": status.admin, **same.operator},
+        {"status": status.admin, "roles": duties.numbers.admin, **same.operator},
+        numbers=duties.held,
     )
     primacy = LeasePrimacy(lessor, delivery.reader, leadership)
     lessor.restore(leases)
@@ -294,7 +307,7 @@ async def build(
         peers=peers,
         trust=trust,
         primacy=primacy,
-        roles=Roles(leadership, book, ready=peers.caught_up, reached=peers.reached, now=loop.time),
+        duties=duties,
     )
 
 

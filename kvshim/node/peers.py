@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
@@ -63,6 +64,8 @@ class Peers:
         self._book = book
         self._logger = logger
         self._snapshots: SnapshotSender | None = None
+        self._spares_present: Callable[[], AbstractSet[int]] = frozenset
+        self._leader_heard_of: Callable[[], int] = _nobody
         self.transport = PeerTransport(
             Identity(cluster_id, book.own_id),
             self,
@@ -82,6 +85,13 @@ class Peers:
     def answer(self, method: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
         """Answer a call of other members; its `RequestError` refuses."""
         self.transport.handle(method, _answering(handler))
+
+    def know_spares(
+        self, present: Callable[[], AbstractSet[int]], leader_heard_of: Callable[[], int]
+    ) -> None:
+        """`present` are the spares that are there, `leader_heard_of` is who leads, for a spare."""
+        self._spares_present = present
+        self._leader_heard_of = leader_heard_of
 
     def bind(self) -> None:
         """Claim the addresses for peers, if there may be any. Raises `StartupError`."""
@@ -113,19 +123,28 @@ class Peers:
 
     async def ask_leader(self, method: str, payload: bytes) -> bytes:
         """Call a method at whoever leads. Raises `OSError`, `CallRefused`, `NoLeader`."""
-        leader = self._log.status().leader_id
+        leader = self.leader_id()
         if leader in (0, self._book.own_id):
             raise NoLeader
         return await self.transport.call(MemberId(leader), method, payload, TRY_SECONDS)
+
+    def leader_id(self) -> int:
+        """Who leads, by the log or by what others say; 0 for nobody."""
+        return self._log.status().leader_id or self._leader_heard_of()
+
+    async def call(self, member: int, method: str, payload: bytes, seconds: float) -> bytes:
+        """Call a method at a member. Raises `OSError`, `CallRefused`, `LogError`."""
+        return await self.transport.call(MemberId(member), method, payload, seconds)
 
     async def ask(self, member: int, method: str, payload: bytes) -> bytes:
         """Call a method at a member. Raises `OSError`, `CallRefused`."""
         return await self.transport.call(MemberId(member), method, payload, CALL_SECONDS)
 
     def reached(self) -> set[int]:
-        """Members that are connected now, this one included."""
+        """Members that are connected now, this one included, and the spares that are there."""
         others = self.transport.status().items()
-        return {self._book.own_id} | {member for member, way in others if way.connected}
+        connected = {int(member) for member, way in others if way.connected}
+        return {self._book.own_id} | connected | self._spares_present()
 
     def caught_up(self) -> set[int]:
         """Members that follow the log closely; empty unless this one leads."""
@@ -152,13 +171,17 @@ class Peers:
         self._snapshots.arrived(message, path)
 
     def show(self, members: Sequence[Member]) -> None:
-        """Talk to these, from now on."""
-        others = {
-            MemberId(member.id): tuple(member.peer_urls)
-            for member in members
-            if member.id != self._book.own_id
-        }
-        self.transport.set_peers(others)
+        """Talk to these, from now on. Spares are sent nothing, and send nothing but calls."""
+        own = self._book.own
+        is_spare = own is not None and own.spare
+        peers: dict[MemberId, tuple[str, ...]] = {}
+        known: dict[MemberId, tuple[str, ...]] = {}
+        for member in members:
+            if member.id != self._book.own_id:
+                chosen = known if is_spare or member.spare else peers
+                chosen[MemberId(member.id)] = tuple(member.peer_urls)
+        self.transport.set_peers(peers)
+        self.transport.set_known(known)
 
     async def _tell_cluster(self, _payload: bytes, _peer: CallPeer) -> bytes:
         info = ClusterInfo(cluster_id=self._cluster_id, members=Members(members=self._book.members))
@@ -229,6 +252,10 @@ class _Told(TransportHooks):
 
     def refused(self, address: str, reason: str) -> None:
         self._logger.warn(Event.PEER_REFUSED, address=address, reason=reason)
+
+
+def _nobody() -> int:
+    return 0
 
 
 def _answering(handler: Callable[[bytes], Awaitable[bytes]]) -> Handler:

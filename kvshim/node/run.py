@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from kvshim.backend.datadir import DataDir
 from kvshim.config import CompactionMode, Config
-from kvshim.errors import KvshimError, RequestError, StartupError, StorageError
+from kvshim.errors import KvshimError, StartupError, StorageError
 from kvshim.logs import Event, Logger
 from kvshim.metrics.runtime import Sampler
 from kvshim.node.edge import Edge
@@ -22,16 +22,12 @@ from kvshim.node.memory import tune_memory
 from kvshim.node.metering import wire_metrics
 from kvshim.node.notify import READY, STOPPING, notify
 from kvshim.node.parts import Parts, build
-from kvshim.server.joining import Joined
 from raft.interface import LogError
 
 Job: TypeAlias = Coroutine[Any, Any, None]
 
 DRAIN_SECONDS = 2.0
 """How long running requests may take to finish once the node stops; all of stopping takes 5."""
-
-PUBLISH_RETRY_SECONDS = 1.0
-"""After this member could not tell the others its name and addresses."""
 
 SWITCH_SECONDS = 0.0005
 """How long a thread in Python code keeps the interpreter from the event loop; by default 5 ms, ten
@@ -124,7 +120,8 @@ class _Run:
             parts.delivery.quota.run(),
             parts.same.scrubber.run(),
             parts.same.divergence.run(),
-            parts.roles.run(),
+            parts.duties.roles.run(),
+            parts.duties.follower.run(),
             self._become_ready(parts),
         ]
         if parts.trust.keeper is not None:
@@ -138,21 +135,11 @@ class _Run:
 
     async def _become_ready(self, parts: Parts) -> None:
         """Be ready once somebody leads, and tell the others about this member."""
-        await parts.log.leader_known()
+        await _first_of(parts.log.leader_known(), parts.duties.follower.found())
         self._logger.info(Event.READY, revision=parts.storage.store.revision)
         notify(READY)
         self._on_ready()
-        config, book = self._config, parts.delivery.members
-        joined = Joined.load(self._data_dir.path)
-        name = joined.name if joined and config.name == "default" else config.name
-        client_urls = [str(url) for url in config.advertise_client_urls]
-        while True:
-            try:
-                await book.publish(name, client_urls)
-            except RequestError:
-                await asyncio.sleep(PUBLISH_RETRY_SECONDS)
-            else:
-                await book.changed()
+        await parts.duties.introduce()
 
     async def _close(self, parts: Parts, edge: Edge) -> None:
         self._logger.info(Event.STOPPING)
@@ -180,6 +167,15 @@ class _Run:
             self._failure = error
             self._logger.error(Event.STORAGE_FAILED, error=str(error))
         self._loop.call_soon_threadsafe(self._stop.set)
+
+
+async def _first_of(*jobs: Job) -> None:
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _sentence(error: BaseException) -> KvshimError:

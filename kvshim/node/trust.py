@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from kvshim.apply.members import removed_of
 from kvshim.config import Config
+from kvshim.config.role_numbers import RoleNumbers
 from kvshim.config.url import Url, parse_url
 from kvshim.errors import KvshimError
 from kvshim.logs import Logger
 from kvshim.mvcc.store import Store
-from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.pki.contexts import PeerTls
 from kvshim.pki.files import Pki
 from kvshim.server.admin_socket import SOCKET_NAME, AdminServer, Handler
@@ -50,7 +50,7 @@ class Trust:
         self._book = book
         self._directory = directory
         self.pki = Pki.of(directory)
-        own = self._own()
+        own = book.own
         by_flags = config.peer_tls.available or config.peer_urls_given
         if not self.pki.exists() and own is not None and len(book.members) == 1 and not by_flags:
             self.pki.found(cluster_id, own.id, hosts_of(own), time.time())
@@ -79,7 +79,7 @@ class Trust:
 
     def listen_urls(self) -> Sequence[Url]:
         """Where this member listens for others, if flags do not say."""
-        own = self._own()
+        own = self._book.own
         return [parse_url(url) for url in own.peer_urls] if own and self._speaks_tls() else []
 
     def start(
@@ -89,13 +89,16 @@ class Trust:
         reader: Reader,
         logger: Logger,
         operator: Mapping[str, Handler],
+        *,
+        numbers: Callable[[], RoleNumbers | None],
     ) -> None:
         """Answer joiners, members and the operator from now on.
 
-        `operator` are the calls on the admin socket that are not about trust.
+        `operator` are the calls on the admin socket that are not about trust; `numbers` are
+        the voters and standbys that the cluster wants.
         """
         self._transport = transport
-        cluster = LoggedCluster(self._cluster_id, self._book, proposer, reader)
+        cluster = LoggedCluster(self._cluster_id, self._book, proposer, reader, numbers=numbers)
         handlers = dict(operator)
         self.keeper: CertificateKeeper | None = None
         if self._tls is not None:
@@ -122,13 +125,10 @@ class Trust:
         return self._strict(certificate, hello) if self._speaks_tls() else None
 
     def _speaks_tls(self) -> bool:
-        own = self._own()
+        own = self._book.own
         if own is None:
             return True  # it joined: its own entry comes with the first snapshot
         return all(url.startswith("https:") for url in own.peer_urls)
-
-    def _own(self) -> Member | None:
-        return next((m for m in self._book.members if m.id == self._book.own_id), None)
 
 
 def _peer_url(address: str) -> Url:

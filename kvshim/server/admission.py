@@ -82,7 +82,7 @@ class Cluster(Protocol):
         ...
 
     async def add(self, member: Member) -> None:
-        """Add a learner whose role the cluster chooses; returns when that is applied.
+        """Add a member whose role the cluster chooses; returns when that is applied.
 
         Raises `RequestError` or `KvshimError`, among them for an id that was removed before.
         """
@@ -431,7 +431,11 @@ def _url(text: str) -> Url:
 
 def _joined_member(member: Member) -> JoinedMember:
     return JoinedMember(
-        id=member.id, name=member.name, peer_urls=member.peer_urls, learner=member.learner
+        id=member.id,
+        name=member.name,
+        peer_urls=member.peer_urls,
+        learner=member.learner,
+        spare=member.spare,
     )
 
 

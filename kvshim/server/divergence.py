@@ -168,7 +168,7 @@ class Divergence:
         content_at = time.monotonic() + self._interval()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if not self._leadership.leads or len(self._book.members) < 2 or self._busy():
+            if not self._leadership.leads or len(self._book.holders) < 2 or self._busy():
                 continue
             try:
                 await self._look()
@@ -329,7 +329,7 @@ class Divergence:
         return found
 
     def _members(self) -> frozenset[int]:
-        return frozenset(member.id for member in self._book.members)
+        return frozenset(member.id for member in self._book.holders)
 
     def _others(self) -> frozenset[int]:
         return self._members() - {self._book.own_id}

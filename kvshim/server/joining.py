@@ -24,9 +24,11 @@ from kvshim.pb.kvshim.join_pb2 import (
     ChallengeAnswer,
     ChallengeRequest,
     JoinAnswer,
+    JoinedMember,
     JoinRequest,
     JoinStatement,
 )
+from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.pki.certificates import (
     PkiError,
     PrivateKey,
@@ -99,6 +101,12 @@ class Peer:
     name: str
     peer_urls: tuple[str, ...]
     learner: bool
+    spare: bool = False
+
+    @classmethod
+    def of(cls, member: Member | JoinedMember) -> Self:
+        """What of a member is kept."""
+        return cls(member.id, member.name, tuple(member.peer_urls), member.learner, member.spare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,7 @@ class Joined:
         try:
             kept = json.loads(path.read_bytes())
             members = tuple(
-                Peer(m["id"], m["name"], tuple(m["peer_urls"]), m["learner"])
+                Peer(m["id"], m["name"], tuple(m["peer_urls"]), m["learner"], m.get("spare", False))
                 for m in kept["members"]
             )
             return cls(
@@ -174,7 +182,7 @@ async def join(
         name=newcomer.name,
         peer_urls=newcomer.peer_urls,
         client_urls=newcomer.client_urls,
-        members=tuple(Peer(m.id, m.name, tuple(m.peer_urls), m.learner) for m in answer.members),
+        members=tuple(map(Peer.of, answer.members)),
     )
     _check(answer, token, key)
     if not pki.exists():

@@ -32,6 +32,7 @@ from kvshim.pb.kvshim.member_pb2 import (
     MemberChange,
     MembersResponse,
     MemberUpdateRequest,
+    SpareRequest,
 )
 from kvshim.server.proposer import Proposer
 from raft.types import ChangeKind, ConfChange, ConfChangeRefused, MemberId
@@ -72,9 +73,20 @@ class MemberBook:
         """All, by id."""
         return self._members
 
-    def is_learner(self) -> bool:
-        """Is this member one without a vote?"""
-        return any(member.learner for member in self._members if member.id == self.own_id)
+    @property
+    def own(self) -> Member | None:
+        """This member; None until it knows that it is one."""
+        return next((member for member in self._members if member.id == self.own_id), None)
+
+    @property
+    def holders(self) -> Sequence[Member]:
+        """Those that the log is sent to; spares are not."""
+        return [member for member in self._members if not member.spare]
+
+    def refuses_clients(self) -> bool:
+        """Is this member a learner as etcd has them? One that came by joining serves all calls."""
+        own = self.own
+        return own is not None and own.learner and not own.managed
 
     async def changed(self) -> None:
         """Wait until the members are others than now."""
@@ -114,6 +126,9 @@ class MemberBook:
 
     async def remove(self, member_id: int) -> Sequence[Member]:
         """Remove a member, for good: its id is never used again."""
+        if self._find(member_id).spare:
+            command = Command(spare=SpareRequest(remove=member_id))
+            return (await self._proposer.propose(command, MembersResponse)).members
         return await self._change(ChangeKind.REMOVE, Member(id=member_id), self._check_remove)
 
     async def promote(self, member_id: int) -> Sequence[Member]:
@@ -123,6 +138,16 @@ class MemberBook:
     async def demote(self, member_id: int) -> Sequence[Member]:
         """Take a member's vote; it goes on as a learner."""
         return await self._change(ChangeKind.DEMOTE, Member(id=member_id), self._check_demote)
+
+    async def enlist(self, member_id: int) -> Sequence[Member]:
+        """Send a spare the log: it becomes a learner."""
+        member = self._find(member_id)
+        return await self._change(ChangeKind.ADD_LEARNER, member, self._check_enlist)
+
+    async def spare(self, member_id: int) -> Sequence[Member]:
+        """Send a learner nothing any more; it stays a member."""
+        asked = Member(id=member_id, spare=True)
+        return await self._change(ChangeKind.REMOVE, asked, self._check_spare)
 
     async def update(self, member_id: int, peer_urls: Sequence[str]) -> Sequence[Member]:
         """A member has moved."""
@@ -134,12 +159,11 @@ class MemberBook:
         response = await self._proposer.propose(Command(member_update=request), MembersResponse)
         return response.members
 
-    async def publish(self, name: str, client_urls: Sequence[str]) -> None:
-        """Say what this member is called and where clients reach it, if the others do not know."""
-        own = next((member for member in self._members if member.id == self.own_id), None)
-        if own is None or (own.name == name and list(own.client_urls) == list(client_urls)):
+    async def publish(self, request: MemberAttributesRequest) -> None:
+        """Say what a member is called and where clients reach it, if the others do not know."""
+        member = next((each for each in self._members if each.id == request.id), None)
+        if member is None or not _differs(member, request):
             return
-        request = MemberAttributesRequest(id=self.own_id, name=name, client_urls=client_urls)
         command = Command(member_attributes=request)
         await self._proposer.propose(command, MemberAttributesResponse)
 
@@ -183,6 +207,15 @@ class MemberBook:
         if self._find(asked.id).learner:
             raise MemberRefused(f"member {asked.id:x} has no vote")
 
+    def _check_enlist(self, asked: Member) -> None:
+        if not self._find(asked.id).spare:
+            raise MemberRefused(f"member {asked.id:x} is no spare")
+
+    def _check_spare(self, asked: Member) -> None:
+        member = self._find(asked.id)
+        if not member.learner or member.spare:
+            raise MemberRefused(f"member {asked.id:x} is no standby")
+
     async def _change(
         self, kind: ChangeKind, member: Member, check: Callable[[Member], None]
     ) -> Sequence[Member]:
@@ -209,6 +242,14 @@ class MemberBook:
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return response.members
+
+
+def _differs(member: Member, wanted: MemberAttributesRequest) -> bool:
+    return (
+        member.name != wanted.name
+        or list(member.client_urls) != list(wanted.client_urls)
+        or wanted.failure_domain not in ("", member.failure_domain)
+    )
 
 
 def _started(members: Iterable[Member]) -> int:

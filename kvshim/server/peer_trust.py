@@ -12,14 +12,16 @@ from typing import Final, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from kvshim.apply.tokens import find_token
+from kvshim.config.role_numbers import ROLE_NUMBERS_DEFAULT, RoleNumbers
 from kvshim.pb.kvshim.command_pb2 import Command
-from kvshim.pb.kvshim.member_pb2 import Member, MemberChange, MembersResponse
+from kvshim.pb.kvshim.member_pb2 import Member, MemberChange, MembersResponse, SpareRequest
 from kvshim.pb.kvshim.token_pb2 import Token
 from kvshim.pki.certificates import authorize
 from kvshim.server.admission import Admission, PeerHandler, Refused
 from kvshim.server.members import MemberBook
 from kvshim.server.proposer import Proposer
 from kvshim.server.reader import Reader
+from kvshim.server.role_steps import needs_standby
 from raft.transport.options import Authorize, Hello, PeerCertificate
 from raft.types import ChangeKind, ConfChange, ConfChangeRefused, MemberId
 
@@ -65,9 +67,17 @@ class LoggedCluster:
     """`admission.Cluster` on the member book and the log."""
 
     def __init__(
-        self, cluster_id: int, book: MemberBook, proposer: Proposer, reader: Reader
+        self,
+        cluster_id: int,
+        book: MemberBook,
+        proposer: Proposer,
+        reader: Reader,
+        *,
+        numbers: Callable[[], RoleNumbers | None],
     ) -> None:
+        """`numbers` are the voters and standbys that the cluster wants."""
         self.cluster_id = cluster_id
+        self._numbers = numbers
         self.member_id = book.own_id
         self._book = book
         self._proposer = proposer
@@ -78,7 +88,13 @@ class LoggedCluster:
         return self._book.members
 
     async def add(self, member: Member) -> None:
-        """Add a learner under the id that admission chose; waits while another change goes on."""
+        """Add a member under the id that admission chose, as a standby or a spare.
+
+        Waits while another change goes on.
+        """
+        if not needs_standby(self._book.members, self._numbers() or ROLE_NUMBERS_DEFAULT):
+            await self._proposer.propose(Command(spare=SpareRequest(add=member)), MembersResponse)
+            return
 
         def change(command_id: int) -> ConfChange:
             context = MemberChange(id=command_id, member=member).SerializeToString()

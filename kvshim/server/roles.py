@@ -1,67 +1,35 @@
-"""Who votes among the members that came by `kvshim join`: the leader decides, a step at a time.
+"""The roles of members that came by `kvshim join`: the leader changes them, a step at a time.
 
-The number of voters is kept odd: a cluster of two has one voter and one standby, since two voters
-would survive nothing more than one. Members with a role given by hand keep it. Event loop.
+Which step comes next is decided by `role_steps`; members with a role given by hand keep it. Event
+loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from typing import Any
 
-from kvshim.errors import RequestError
-from kvshim.pb.kvshim.member_pb2 import Member
+from kvshim.config.role_numbers import ROLE_NUMBERS_DEFAULT, RoleNumbers
+from kvshim.errors import KvshimError, RequestError
+from kvshim.logs import Event, Logger
+from kvshim.pb.kvshim import member_pb2 as pb
+from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.server.leadership import Leadership
 from kvshim.server.members import MemberBook
+from kvshim.server.proposer import Proposer
+from kvshim.server.role_steps import MemberRole, Step, next_step, role_of
 
-VOTERS_WANTED = 3
 LOOK_SECONDS = 1.0
-LOST_SECONDS = 30.0
-"""A voter that was not reached for so long is replaced, if a standby can."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Give this member a vote, or take it."""
-
-    member_id: int
-    promote: bool
-
-
-def next_step(
-    members: Sequence[Member],
-    leader_id: int,
-    *,
-    ready: AbstractSet[int],
-    lost: AbstractSet[int],
-    wanted: int = VOTERS_WANTED,
-) -> Step | None:
-    """What brings the voters nearer to the wanted odd number; None when nothing can or need.
-
-    `ready` are learners that have caught up and are reached; `lost` members that stay away.
-    """
-    voters = [member for member in members if not member.learner]
-    standbys = [m.id for m in members if m.learner and m.managed and m.id in ready]
-    movable = [m.id for m in voters if m.managed and m.id != leader_id]
-    gone = [member_id for member_id in movable if member_id in lost]
-    even = len(voters) % 2 == 0
-    if even and standbys and len(voters) < wanted:
-        return Step(standbys[0], promote=True)
-    if even and movable:
-        return Step((gone or movable)[0], promote=False)
-    if gone and standbys:
-        return Step(gone[0], promote=False)
-    if not even and len(voters) + 2 <= wanted and len(standbys) >= 2:
-        return Step(standbys[0], promote=True)
-    return None
 
 
 class Roles:
     """Takes the steps while this member leads.
 
-    `ready` names the learners that have caught up, `reached` all members connected now.
+    `ready` names the learners that have caught up, `reached` all members connected now, `numbers`
+    what the cluster wants, or None while nobody has said it. Whoever is not reached for
+    `lost_seconds` is lost.
     """
 
     def __init__(
@@ -71,13 +39,19 @@ class Roles:
         *,
         ready: Callable[[], AbstractSet[int]],
         reached: Callable[[], AbstractSet[int]],
+        numbers: Callable[[], RoleNumbers | None],
+        lost_seconds: float,
         now: Callable[[], float],
+        logger: Logger,
     ) -> None:
         self._leadership = leadership
         self._book = book
         self._ready = ready
         self._reached = reached
+        self._numbers = numbers
+        self._lost_seconds = lost_seconds
         self._now = now
+        self._logger = logger
         self._seen: dict[int, float] = {}
 
     async def run(self) -> None:
@@ -93,17 +67,74 @@ class Roles:
                 continue  # no longer the leader, or another change came first
 
     async def _look(self) -> None:
-        now, reached = self._now(), self._reached()
+        members, reached = self._book.members, self._reached()
+        lost = self._lost(reached)
+        step = next_step(
+            members,
+            self._book.own_id,
+            wanted=self._numbers() or ROLE_NUMBERS_DEFAULT,
+            ready=self._ready() & reached,
+            lost=lost,
+            present=reached,
+        )
+        if step is not None:
+            await self._take(step, is_lost=step.member_id in lost)
+
+    def _lost(self, reached: AbstractSet[int]) -> set[int]:
+        """Whoever stays away; a leader that is new to it gives all of them time."""
+        now = self._now()
         for member in self._book.members:
             if member.id in reached or member.id not in self._seen:
                 self._seen[member.id] = now
-        lost = {member for member, seen in self._seen.items() if now - seen > LOST_SECONDS}
-        step = next_step(
-            self._book.members, self._book.own_id, ready=self._ready() & reached, lost=lost
+        return {m for m, seen in self._seen.items() if now - seen > self._lost_seconds}
+
+    async def _take(self, step: Step, *, is_lost: bool) -> None:
+        before = next(role_of(m) for m in self._book.members if m.id == step.member_id)
+        match before, step.role:
+            case _, MemberRole.VOTER:
+                await self._book.promote(step.member_id)
+            case MemberRole.VOTER, _:
+                await self._book.demote(step.member_id)
+            case _, MemberRole.STANDBY:
+                await self._book.enlist(step.member_id)
+            case _, MemberRole.SPARE:
+                await self._book.spare(step.member_id)
+        self._logger.info(
+            Event.ROLE_CHANGED,
+            member_id=f"{step.member_id:x}",
+            before=before.value,
+            after=step.role.value,
+            lost=is_lost,
         )
-        if step is None:
-            return
-        if step.promote:
-            await self._book.promote(step.member_id)
-        else:
-            await self._book.demote(step.member_id)
+
+
+class RoleNumbersBook:
+    """What the cluster wants, said and asked through the log."""
+
+    def __init__(self, proposer: Proposer, numbers: Callable[[], RoleNumbers | None]) -> None:
+        self._proposer = proposer
+        self._numbers = numbers
+
+    async def begin(self, wanted: RoleNumbers) -> RoleNumbers:
+        """Say it for a cluster in which nobody has; returns what holds. Raises `RequestError`."""
+        return await self._say(wanted, first=True)
+
+    async def admin(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`{"voters", "standbys"}`, either of them or none -> both, as they are then."""
+        held = self._numbers() or ROLE_NUMBERS_DEFAULT
+        voters, standbys = arguments.get("voters"), arguments.get("standbys")
+        if voters is not None or standbys is not None:
+            wanted = RoleNumbers(
+                held.voters if voters is None else int(voters),
+                held.standbys if standbys is None else int(standbys),
+            )
+            if problem := wanted.problem():
+                raise KvshimError(problem)
+            held = await self._say(wanted, first=False)
+        return {"voters": held.voters, "standbys": held.standbys}
+
+    async def _say(self, wanted: RoleNumbers, *, first: bool) -> RoleNumbers:
+        numbers = pb.RoleNumbers(voters=wanted.voters, standbys=wanted.standbys)
+        command = Command(role_numbers=pb.RoleNumbersRequest(numbers=numbers, first=first))
+        answer = await self._proposer.propose(command, pb.RoleNumbersResponse)
+        return RoleNumbers(answer.numbers.voters, answer.numbers.standbys)

@@ -14,14 +14,19 @@ from typing import Any
 
 from kvshim.backend.backend import Sizes
 from kvshim.backend.backups import BackupRecord
+from kvshim.config.role_numbers import ROLE_NUMBERS_DEFAULT, RoleNumbers
 from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.server.expiry import Expiry, warnings
 from kvshim.server.leadership import Leadership
 from kvshim.server.members import MemberBook
+from kvshim.server.role_steps import role_of
 from raft.interface import ReplicatedLog
 
 METHOD = "status"
 """The call by which a follower asks the leader."""
+
+_LEADERS_VIEW = ("members", "quorum", "wanted", "leader_id", "leader_since", "term")
+"""What the leader knows better than the member that was asked, which may be a spare."""
 
 
 def quorum(members: Sequence[Member], reached: AbstractSet[int]) -> dict[str, Any]:
@@ -64,6 +69,8 @@ class ClusterStatus:
         leadership: Leadership,
         log: ReplicatedLog,
         *,
+        leader_id: Callable[[], int],
+        numbers: Callable[[], RoleNumbers | None],
         reached: Callable[[], AbstractSet[int]],
         ask_leader: Callable[[str, bytes], Awaitable[bytes]],
         sizes: Callable[[], Sizes],
@@ -76,6 +83,8 @@ class ClusterStatus:
         self._book = book
         self._leadership = leadership
         self._log = log
+        self._leader_id = leader_id
+        self._numbers = numbers
         self._reached = reached
         self._ask_leader = ask_leader
         self._sizes = sizes
@@ -87,12 +96,12 @@ class ClusterStatus:
     async def admin(self, _arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """The operator asks: this view, with the leader's of the others if it answers."""
         here = {**self._view(), **self._own()}
-        if not self._leadership.leads and self._leadership.has_leader:
+        if not self._leadership.leads and self._leader_id():
             try:
                 there = json.loads(await self._ask_leader(METHOD, b""))
             except Exception:
                 return here
-            here["members"], here["quorum"] = there["members"], there["quorum"]
+            here |= {key: there[key] for key in _LEADERS_VIEW if key in there}
         return here
 
     async def handle(self, _payload: bytes) -> bytes:
@@ -125,6 +134,7 @@ class ClusterStatus:
     def _view(self) -> dict[str, Any]:
         status, sizes, leadership = self._log.status(), self._sizes(), self._leadership
         matches, reached = dict(status.matches), self._reached()
+        wanted = self._numbers() or ROLE_NUMBERS_DEFAULT
         return {
             "cluster_id": f"{self._cluster_id:x}",
             "member_id": f"{self._book.own_id:x}",
@@ -135,11 +145,13 @@ class ClusterStatus:
             "commit_index": int(status.commit_index),
             "db_bytes": sizes.db_bytes,
             "db_bytes_in_use": sizes.db_bytes_in_use,
+            "wanted": {"voters": wanted.voters, "standbys": wanted.standbys},
             "members": [
                 {
                     "id": f"{member.id:x}",
                     "name": member.name,
-                    "role": "standby" if member.learner else "voter",
+                    "role": role_of(member).value,
+                    "failure_domain": member.failure_domain,
                     "leads": member.id == leadership.leader_id,
                     "reached": member.id in reached,
                     "lag_entries": status.last_index - matches[member.id]  # type: ignore[index]

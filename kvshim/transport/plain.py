@@ -73,5 +73,8 @@ class HttpFront(Application, Protocol):
     def take_over(self, transport: asyncio.Transport, data: bytes) -> None:
         """Serve an open connection, whose first bytes are `data`, over HTTP/1.1."""
 
+    def send_away(self) -> None:
+        """End the connections of HTTP/1.1 that are open; others may come."""
+
     async def stop(self, grace_seconds: float) -> None:
         """Let requests finish within the grace, then end all connections."""

@@ -16,11 +16,13 @@ class Hello(_message.Message):
         BULK: _ClassVar[Hello.Purpose]
         SNAPSHOT: _ClassVar[Hello.Purpose]
         CALLS: _ClassVar[Hello.Purpose]
+        CLIENT: _ClassVar[Hello.Purpose]
     PURPOSE_UNSPECIFIED: Hello.Purpose
     URGENT: Hello.Purpose
     BULK: Hello.Purpose
     SNAPSHOT: Hello.Purpose
     CALLS: Hello.Purpose
+    CLIENT: Hello.Purpose
     OLDEST_VERSION_FIELD_NUMBER: _ClassVar[int]
     NEWEST_VERSION_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -276,3 +278,21 @@ class CallAnswer(_message.Message):
     text: str
     payload: bytes
     def __init__(self, id: _Optional[int] = ..., code: _Optional[str] = ..., text: _Optional[str] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
+class ClientOffer(_message.Message):
+    __slots__ = ("host", "port", "encrypted", "certificate")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTED_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    port: int
+    encrypted: bool
+    certificate: bytes
+    def __init__(self, host: _Optional[str] = ..., port: _Optional[int] = ..., encrypted: _Optional[bool] = ..., certificate: _Optional[bytes] = ...) -> None: ...
+
+class ClientAnswer(_message.Message):
+    __slots__ = ("refusal",)
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    refusal: str
+    def __init__(self, refusal: _Optional[str] = ...) -> None: ...

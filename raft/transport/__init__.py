@@ -1,6 +1,7 @@
 """Messages, snapshots and calls between the members of a cluster, over TCP or mutual TLS."""
 
 from raft.transport.calls import Handler
+from raft.transport.clients import CarriedClient, ClientTaker
 from raft.transport.options import (
     Authorize,
     CallPeer,
@@ -19,6 +20,8 @@ __all__ = [
     "Authorize",
     "CallPeer",
     "CallRefused",
+    "CarriedClient",
+    "ClientTaker",
     "Handler",
     "Hello",
     "Identity",

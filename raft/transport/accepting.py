@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raft.transport.calls import CallServer
+from raft.transport.clients import ClientInlet
 from raft.transport.codec import decode
 from raft.transport.connection import FrameConnection, describe
 from raft.transport.dialling import ended_within
@@ -99,6 +100,7 @@ class Acceptor:
         receiver: Receiver,
         calls: CallServer,
         snapshots: SnapshotTaker,
+        clients: ClientInlet,
         hooks: TransportHooks,
     ) -> None:
         self._me = me
@@ -106,6 +108,7 @@ class Acceptor:
         self._receiver = receiver
         self._calls = calls
         self._snapshots = snapshots
+        self._clients = clients
         self._hooks = hooks
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: OrderedDict[object, asyncio.Task[None]] = OrderedDict()
@@ -185,6 +188,9 @@ class Acceptor:
                 await self._ended(connection)
             finally:
                 del self._calling[connection]
+            return
+        if hello.purpose is Purpose.CLIENT:
+            await self._clients.take(connection, self._options.handshake_seconds)
             return
         # A newer connection ends the older one: what is still in that is older than what follows.
         role = (hello.member_id, hello.purpose)

@@ -167,6 +167,15 @@ class FrameConnection(asyncio.Protocol):
             self._loop.call_later(1.0, self._transport.abort)
         self._ended(reason)
 
+    def release(self) -> asyncio.Transport:
+        """Give the transport away: what comes on it from now on is no frames, and not ours."""
+        transport, self._transport = self._transport, None
+        if transport is None or self.reason:
+            raise ConnectionEnded(self.reason)
+        transport.resume_reading()
+        self._ended("it was given away")
+        return transport
+
     async def part(self, reason: str) -> None:
         """Close it when the other side has, or after a second: for last words amid its data.
 

@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     BULK = 2
     SNAPSHOT = 3
     CALLS = 4
+    CLIENT = 5
 
 
 @dataclass(frozen=True, slots=True)

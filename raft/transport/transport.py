@@ -13,7 +13,11 @@ from typing import Final
 from raft.core.messages import Message
 from raft.transport.accepting import Acceptor, Listener, claim
 from raft.transport.calls import Caller, CallServer, Handler
+from raft.transport.clients import CarriedClient, ClientInlet, ClientTaker, hand_over
+from raft.transport.connection import ConnectionEnded, FrameConnection
 from raft.transport.dialling import Address, Dialler
+from raft.transport.frames import ProtocolError
+from raft.transport.handshake import HandshakeRefused
 from raft.transport.lanes import PeerLanes
 from raft.transport.options import (
     Identity,
@@ -61,8 +65,16 @@ class PeerTransport:
         self._inbox = SnapshotInbox(identity, options, receiver)
         self._caller = Caller(self._dialler, self._urls_of)
         self._server = CallServer(options)
+        self._clients = ClientInlet()
+        self._known: dict[MemberId, tuple[str, ...]] = {}
         self._acceptor = Acceptor(
-            identity, options, receiver, self._server, self._inbox, self._hooks
+            identity,
+            options,
+            receiver,
+            self._server,
+            self._inbox,
+            self._clients,
+            self._hooks,
         )
 
     def bind(self, addresses: Sequence[tuple[str, int, bool]]) -> list[tuple[str, int]]:
@@ -120,6 +132,13 @@ class PeerTransport:
                 self._caller.forget(member)
             lanes.set_urls(urls)
 
+    def set_known(self, members: Mapping[MemberId, Sequence[str]]) -> None:
+        """Addresses of members that are no peers: they can be called, and are sent no messages."""
+        for member, urls in self._known.items():
+            if members.get(member) != urls and member not in self._peers:
+                self._caller.forget(member)
+        self._known = {member: tuple(urls) for member, urls in members.items()}
+
     def send(self, messages: Sequence[Message]) -> None:
         """Queue messages to whom they name; never waits. What cannot go now is dropped.
 
@@ -160,6 +179,24 @@ class PeerTransport:
         """Answer calls of `method` from now on; a handler refuses with `CallRefused`."""
         self._server.handle(method, handler, open_to_strangers=open_to_strangers)
 
+    async def carry(self, to: MemberId, client: CarriedClient) -> asyncio.Transport:
+        """Have a member serve a client of ours: its bytes go on the returned transport, and back.
+
+        Raises `OSError`, `LogError` for what is no address.
+        """
+        failure: OSError = ConnectionEnded(f"member {to:x} is not known")
+        for url in self._urls_of(to):
+            try:
+                connection, _ = await self._dialler.open(url, to, Purpose.CLIENT)
+                return await self._handed_over(connection, client)
+            except OSError as error:
+                failure = error
+        raise failure
+
+    def serve_clients(self, taker: ClientTaker) -> None:
+        """Who serves the clients that other members carry here, from now on."""
+        self._clients.taker = taker
+
     def status(self) -> dict[MemberId, PeerStatus]:
         """How the way to each other member is."""
         return {
@@ -178,7 +215,19 @@ class PeerTransport:
 
     def _urls_of(self, member: MemberId) -> Sequence[str]:
         lanes = self._peers.get(member)
-        return lanes.urls if lanes is not None else ()
+        return lanes.urls if lanes is not None else self._known.get(member, ())
+
+    async def _handed_over(
+        self, connection: FrameConnection, client: CarriedClient
+    ) -> asyncio.Transport:
+        try:
+            async with asyncio.timeout(self._dialler.options.handshake_seconds):
+                return await hand_over(connection, client)
+        except BaseException as error:
+            connection.end("the client was not taken")
+            if isinstance(error, ProtocolError):
+                raise HandshakeRefused(str(error)) from None
+            raise
 
     def _remove(self, member: MemberId) -> None:
         self._caller.forget(member)

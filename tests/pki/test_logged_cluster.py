@@ -69,7 +69,8 @@ async def log(tmp_path):
     log.proposer = Proposer(log, 1, 1 << 20, 5.0)
     log.book = MemberBook(1, [first], log.proposer)
     with ThreadPoolExecutor(1) as readers:
-        log.cluster = LoggedCluster(7, log.book, log.proposer, Reader(store, log, readers, 5.0))
+        reader = Reader(store, log, readers, 5.0)
+        log.cluster = LoggedCluster(7, log.book, log.proposer, reader, numbers=lambda: None)
         yield log
     store.backend.close()
 

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Command(_message.Message):
-    __slots__ = ("id", "decided_in_term", "put", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke", "alarm", "member_attributes", "member_update", "lease_checkpoint", "token_add", "token_spend")
+    __slots__ = ("id", "decided_in_term", "put", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke", "alarm", "member_attributes", "member_update", "lease_checkpoint", "token_add", "token_spend", "spare", "role_numbers")
     ID_FIELD_NUMBER: _ClassVar[int]
     DECIDED_IN_TERM_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,8 @@ class Command(_message.Message):
     LEASE_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_ADD_FIELD_NUMBER: _ClassVar[int]
     TOKEN_SPEND_FIELD_NUMBER: _ClassVar[int]
+    SPARE_FIELD_NUMBER: _ClassVar[int]
+    ROLE_NUMBERS_FIELD_NUMBER: _ClassVar[int]
     id: int
     decided_in_term: int
     put: _rpc_pb2.PutRequest
@@ -39,7 +41,9 @@ class Command(_message.Message):
     lease_checkpoint: LeaseCheckpointRequest
     token_add: _token_pb2.TokenAddRequest
     token_spend: _token_pb2.TokenSpendRequest
-    def __init__(self, id: _Optional[int] = ..., decided_in_term: _Optional[int] = ..., put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., alarm: _Optional[_Union[_rpc_pb2.AlarmRequest, _Mapping]] = ..., member_attributes: _Optional[_Union[_member_pb2.MemberAttributesRequest, _Mapping]] = ..., member_update: _Optional[_Union[_member_pb2.MemberUpdateRequest, _Mapping]] = ..., lease_checkpoint: _Optional[_Union[LeaseCheckpointRequest, _Mapping]] = ..., token_add: _Optional[_Union[_token_pb2.TokenAddRequest, _Mapping]] = ..., token_spend: _Optional[_Union[_token_pb2.TokenSpendRequest, _Mapping]] = ...) -> None: ...
+    spare: _member_pb2.SpareRequest
+    role_numbers: _member_pb2.RoleNumbersRequest
+    def __init__(self, id: _Optional[int] = ..., decided_in_term: _Optional[int] = ..., put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., alarm: _Optional[_Union[_rpc_pb2.AlarmRequest, _Mapping]] = ..., member_attributes: _Optional[_Union[_member_pb2.MemberAttributesRequest, _Mapping]] = ..., member_update: _Optional[_Union[_member_pb2.MemberUpdateRequest, _Mapping]] = ..., lease_checkpoint: _Optional[_Union[LeaseCheckpointRequest, _Mapping]] = ..., token_add: _Optional[_Union[_token_pb2.TokenAddRequest, _Mapping]] = ..., token_spend: _Optional[_Union[_token_pb2.TokenSpendRequest, _Mapping]] = ..., spare: _Optional[_Union[_member_pb2.SpareRequest, _Mapping]] = ..., role_numbers: _Optional[_Union[_member_pb2.RoleNumbersRequest, _Mapping]] = ...) -> None: ...
 
 class LeaseCheckpointRequest(_message.Message):
     __slots__ = ("leases",)

@@ -75,16 +75,18 @@ class JoinAnswer(_message.Message):
     def __init__(self, refusal: _Optional[str] = ..., certificate: _Optional[bytes] = ..., ca_certificate: _Optional[bytes] = ..., cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., members: _Optional[_Iterable[_Union[JoinedMember, _Mapping]]] = ...) -> None: ...
 
 class JoinedMember(_message.Message):
-    __slots__ = ("id", "name", "peer_urls", "learner")
+    __slots__ = ("id", "name", "peer_urls", "learner", "spare")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PEER_URLS_FIELD_NUMBER: _ClassVar[int]
     LEARNER_FIELD_NUMBER: _ClassVar[int]
+    SPARE_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     peer_urls: _containers.RepeatedScalarFieldContainer[str]
     learner: bool
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., peer_urls: _Optional[_Iterable[str]] = ..., learner: _Optional[bool] = ...) -> None: ...
+    spare: bool
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., peer_urls: _Optional[_Iterable[str]] = ..., learner: _Optional[bool] = ..., spare: _Optional[bool] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ("csr",)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13kvshim/member.proto\x12\x06kvshim\"\x84\x01\n\x06Member\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tpeer_urls\x18\x03 \x03(\t\x12\x13\n\x0b\x63lient_urls\x18\x04 \x03(\t\x12\x0f\n\x07learner\x18\x05 \x01(\x08\x12\x0f\n\x07managed\x18\x06 \x01(\x08\x12\x16\n\x0e\x66\x61ilure_domain\x18\x07 \x01(\t\";\n\x07Members\x12\x1f\n\x07members\x18\x01 \x03(\x0b\x32\x0e.kvshim.Member\x12\x0f\n\x07removed\x18\x02 \x03(\x04\":\n\x0cMemberChange\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x1e\n\x06member\x18\x02 \x01(\x0b\x32\x0e.kvshim.Member\"H\n\x17MemberAttributesRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x63lient_urls\x18\x03 \x03(\t\"\x1a\n\x18MemberAttributesResponse\"4\n\x13MemberUpdateRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x11\n\tpeer_urls\x18\x02 \x03(\t\"2\n\x0fMembersResponse\x12\x1f\n\x07members\x18\x01 \x03(\x0b\x32\x0e.kvshim.Member\"C\n\x0b\x43lusterInfo\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12 \n\x07members\x18\x02 \x01(\x0b\x32\x0f.kvshim.Membersb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13kvshim/member.proto\x12\x06kvshim\"\x93\x01\n\x06Member\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tpeer_urls\x18\x03 \x03(\t\x12\x13\n\x0b\x63lient_urls\x18\x04 \x03(\t\x12\x0f\n\x07learner\x18\x05 \x01(\x08\x12\x0f\n\x07managed\x18\x06 \x01(\x08\x12\x16\n\x0e\x66\x61ilure_domain\x18\x07 \x01(\t\x12\r\n\x05spare\x18\x0c \x01(\x08\";\n\x07Members\x12\x1f\n\x07members\x18\x01 \x03(\x0b\x32\x0e.kvshim.Member\x12\x0f\n\x07removed\x18\x02 \x03(\x04\"/\n\x0bRoleNumbers\x12\x0e\n\x06voters\x18\x01 \x01(\r\x12\x10\n\x08standbys\x18\x02 \x01(\r\"I\n\x12RoleNumbersRequest\x12$\n\x07numbers\x18\x01 \x01(\x0b\x32\x13.kvshim.RoleNumbers\x12\r\n\x05\x66irst\x18\x02 \x01(\x08\";\n\x13RoleNumbersResponse\x12$\n\x07numbers\x18\x01 \x01(\x0b\x32\x13.kvshim.RoleNumbers\"I\n\x0cSpareRequest\x12\x1d\n\x03\x61\x64\x64\x18\x01 \x01(\x0b\x32\x0e.kvshim.MemberH\x00\x12\x10\n\x06remove\x18\x02 \x01(\x04H\x00\x42\x08\n\x06\x63hange\":\n\x0cMemberChange\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x1e\n\x06member\x18\x02 \x01(\x0b\x32\x0e.kvshim.Member\"`\n\x17MemberAttributesRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x63lient_urls\x18\x03 \x03(\t\x12\x16\n\x0e\x66\x61ilure_domain\x18\x04 \x01(\t\"\x1a\n\x18MemberAttributesResponse\"4\n\x13MemberUpdateRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x11\n\tpeer_urls\x18\x02 \x03(\t\"2\n\x0fMembersResponse\x12\x1f\n\x07members\x18\x01 \x03(\x0b\x32\x0e.kvshim.Member\"C\n\x0b\x43lusterInfo\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12 \n\x07members\x18\x02 \x01(\x0b\x32\x0f.kvshim.Members\"S\n\rFollowRequest\x12\r\n\x05state\x18\x01 \x01(\x0c\x12\x33\n\nattributes\x18\x02 \x01(\x0b\x32\x1f.kvshim.MemberAttributesRequest\"h\n\x0c\x46ollowAnswer\x12\r\n\x05state\x18\x01 \x01(\x0c\x12\x15\n\rapplied_index\x18\x02 \x01(\x04\x12\x11\n\tleader_id\x18\x03 \x01(\x04\x12\x1f\n\x07members\x18\x04 \x03(\x0b\x32\x0e.kvshim.Memberb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,19 +32,31 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kvshim.pb.kvshim.member_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MEMBER']._serialized_start=32
-  _globals['_MEMBER']._serialized_end=164
-  _globals['_MEMBERS']._serialized_start=166
-  _globals['_MEMBERS']._serialized_end=225
-  _globals['_MEMBERCHANGE']._serialized_start=227
-  _globals['_MEMBERCHANGE']._serialized_end=285
-  _globals['_MEMBERATTRIBUTESREQUEST']._serialized_start=287
-  _globals['_MEMBERATTRIBUTESREQUEST']._serialized_end=359
-  _globals['_MEMBERATTRIBUTESRESPONSE']._serialized_start=361
-  _globals['_MEMBERATTRIBUTESRESPONSE']._serialized_end=387
-  _globals['_MEMBERUPDATEREQUEST']._serialized_start=389
-  _globals['_MEMBERUPDATEREQUEST']._serialized_end=441
-  _globals['_MEMBERSRESPONSE']._serialized_start=443
-  _globals['_MEMBERSRESPONSE']._serialized_end=493
-  _globals['_CLUSTERINFO']._serialized_start=495
-  _globals['_CLUSTERINFO']._serialized_end=562
+  _globals['_MEMBER']._serialized_end=179
+  _globals['_MEMBERS']._serialized_start=181
+  _globals['_MEMBERS']._serialized_end=240
+  _globals['_ROLENUMBERS']._serialized_start=242
+  _globals['_ROLENUMBERS']._serialized_end=289
+  _globals['_ROLENUMBERSREQUEST']._serialized_start=291
+  _globals['_ROLENUMBERSREQUEST']._serialized_end=364
+  _globals['_ROLENUMBERSRESPONSE']._serialized_start=366
+  _globals['_ROLENUMBERSRESPONSE']._serialized_end=425
+  _globals['_SPAREREQUEST']._serialized_start=427
+  _globals['_SPAREREQUEST']._serialized_end=500
+  _globals['_MEMBERCHANGE']._serialized_start=502
+  _globals['_MEMBERCHANGE']._serialized_end=560
+  _globals['_MEMBERATTRIBUTESREQUEST']._serialized_start=562
+  _globals['_MEMBERATTRIBUTESREQUEST']._serialized_end=658
+  _globals['_MEMBERATTRIBUTESRESPONSE']._serialized_start=660
+  _globals['_MEMBERATTRIBUTESRESPONSE']._serialized_end=686
+  _globals['_MEMBERUPDATEREQUEST']._serialized_start=688
+  _globals['_MEMBERUPDATEREQUEST']._serialized_end=740
+  _globals['_MEMBERSRESPONSE']._serialized_start=742
+  _globals['_MEMBERSRESPONSE']._serialized_end=792
+  _globals['_CLUSTERINFO']._serialized_start=794
+  _globals['_CLUSTERINFO']._serialized_end=861
+  _globals['_FOLLOWREQUEST']._serialized_start=863
+  _globals['_FOLLOWREQUEST']._serialized_end=946
+  _globals['_FOLLOWANSWER']._serialized_start=948
+  _globals['_FOLLOWANSWER']._serialized_end=1052
 # @@protoc_insertion_point(module_scope)

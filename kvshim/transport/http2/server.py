@@ -15,6 +15,7 @@ from kvshim.errors import StartupError
 from kvshim.logs import Event, Logger
 from kvshim.metrics.calls import CallMetrics
 from kvshim.rpc import Bidi, Method, service_of
+from kvshim.transport.carried import CarriedTransport, CarryingFront, Detour
 from kvshim.transport.client_certs import ClientCertificatePolicy
 from kvshim.transport.first_bytes import FirstBytes
 from kvshim.transport.http2.connection import ConnectionOptions
@@ -26,6 +27,7 @@ from kvshim.transport.listeners import listen, remove_socket
 from kvshim.transport.options import ServerOptions
 from kvshim.transport.plain import HttpFront
 from kvshim.transport.tls_context import server_context
+from raft.transport import CarriedClient
 
 ALPN = ("h2",)
 ALPN_OF_ALL = ("h2", "http/1.1")
@@ -49,8 +51,12 @@ class Http2Server:
         limits: Limits | None = None,
         *,
         http: HttpFront | None = None,
+        detour: Detour | None = None,
     ) -> None:
-        """With `http`, what is no gRPC is answered by it, and HTTP/1.1 is spoken as well."""
+        """With `http`, what is no gRPC is answered by it, and HTTP/1.1 is spoken as well.
+
+        While `detour` is wanted, whoever connects is served by another member.
+        """
         self._options = options
         self._http = http
         self._limits = limits or Limits()
@@ -75,6 +81,12 @@ class Http2Server:
             reject=self._reject,
             plain=PlainRunner(http, self._running) if http is not None else None,
         )
+        self._detour = detour
+        self._carrying: CarryingFront | None = None
+        if detour is not None:
+            self._carrying = CarryingFront(
+                detour.carry, self._serving.policy, self._limits.connections_max
+            )
         self._undecided: set[FirstBytes] = set()
         self._bound: list[tuple[Url, socket.socket]] = []
         self._servers: list[asyncio.Server] = []
@@ -97,6 +109,8 @@ class Http2Server:
             server.close()
         for undecided in list(self._undecided):
             undecided.abort()
+        if self._carrying is not None:
+            self._carrying.close()
         for protocol in self._serving.protocols:
             protocol.drain()
         if self._http is not None:
@@ -110,6 +124,20 @@ class Http2Server:
         for url, sock in self._bound:
             sock.close()
             remove_socket(url)
+
+    def serve(self, client: CarriedClient, transport: asyncio.Transport) -> None:
+        """Serve a client that another member carries here."""
+        protocol = self._served_here()
+        transport.set_protocol(protocol)
+        protocol.connection_made(CarriedTransport(transport, client))
+
+    def send_away(self) -> None:
+        """End the connections served here: whoever connects anew is served by another member."""
+        for protocol in list(self._serving.protocols):
+            protocol.drain()
+            protocol.close()
+        if self._http is not None:
+            self._http.send_away()
 
     async def _close_connections(self) -> None:
         serving = self._serving
@@ -145,6 +173,11 @@ class Http2Server:
         )
 
     def _connected(self) -> asyncio.Protocol:
+        if self._carrying is not None and self._detour is not None and self._detour.wanted():
+            return self._carrying.protocol()
+        return self._served_here()
+
+    def _served_here(self) -> asyncio.Protocol:
         if self._http is None:
             return Http2Protocol(self._serving)
         return FirstBytes(

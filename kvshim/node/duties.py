@@ -1,0 +1,146 @@
+"""The roles of a cluster formed by joining, wired: giving them, and living with one's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kvshim.apply.members import members_of
+from kvshim.apply.role_numbers import role_numbers_of
+from kvshim.config import Config
+from kvshim.config.role_numbers import ROLE_NUMBERS_DEFAULT, RoleNumbers
+from kvshim.errors import RequestError
+from kvshim.logs import Event, Logger
+from kvshim.mvcc.store import Store
+from kvshim.node.peers import Peers
+from kvshim.pb.kvshim.member_pb2 import Member, MemberAttributesRequest
+from kvshim.server.following import Follower
+from kvshim.server.joining import Joined, Peer
+from kvshim.server.leadership import Leadership
+from kvshim.server.members import MemberBook
+from kvshim.server.proposer import Proposer
+from kvshim.server.roles import RoleNumbersBook, Roles
+from kvshim.server.spares import METHOD, SpareDesk
+
+PUBLISH_RETRY_SECONDS = 1.0
+"""After this member could not tell the others its name and addresses."""
+
+
+@dataclass(slots=True)
+class Duties:
+    """What a member does about roles, its own and others'."""
+
+    roles: Roles
+    follower: Follower
+    numbers: RoleNumbersBook
+    attributes: Callable[[], MemberAttributesRequest]
+    held: Callable[[], RoleNumbers | None]
+    """What the cluster wants, by this member's store."""
+    _wanted: RoleNumbers | None
+    _may_begin: bool
+    _book: MemberBook
+    _logger: Logger
+
+    async def introduce(self) -> None:
+        """Tell the others about this member, whenever they know it otherwise; until cancelled.
+
+        A spare tells it with its questions.
+        """
+        said = False
+        while True:
+            try:
+                if not self.follower.forwards:
+                    await self._book.publish(self.attributes())
+                    if not said:
+                        await self._say_numbers()
+                        said = True
+            except RequestError:
+                await asyncio.sleep(PUBLISH_RETRY_SECONDS)
+            else:
+                await self._book.changed()
+
+    async def _say_numbers(self) -> None:
+        """The first node's flags are the cluster's; others' that differ change nothing."""
+        if self._wanted is None:
+            return
+        if self._may_begin:
+            held = await self.numbers.begin(self._wanted)
+        else:
+            held = self.held() or ROLE_NUMBERS_DEFAULT
+        if held != self._wanted:
+            self._logger.warn(Event.ROLE_NUMBERS_DIFFER, voters=held.voters, standbys=held.standbys)
+
+
+def give_duties(
+    config: Config,
+    directory: Path,
+    *,
+    store: Store,
+    peers: Peers,
+    book: MemberBook,
+    leadership: Leadership,
+    proposer: Proposer,
+    logger: Logger,
+) -> Duties:
+    """Wire it; nothing runs yet."""
+    now = asyncio.get_running_loop().time
+    joined = Joined.load(directory)
+
+    def held() -> RoleNumbers | None:
+        with store.read_short() as view:
+            return role_numbers_of(view)
+
+    def has_data() -> bool:
+        with store.read_short() as view:
+            return any(m.id == book.own_id and not m.spare for m in members_of(view))
+
+    def attributes() -> MemberAttributesRequest:
+        name = joined.name if joined and config.name == "default" else config.name
+        return MemberAttributesRequest(
+            id=book.own_id,
+            name=name,
+            client_urls=[str(url) for url in config.advertise_client_urls],
+            failure_domain=config.failure_domain,
+        )
+
+    async def remember(members: Sequence[Member]) -> None:
+        if joined is not None:
+            kept = replace(joined, members=tuple(map(Peer.of, members)))
+            await asyncio.to_thread(kept.save, directory)
+
+    desk = SpareDesk(store, book, leadership, now=now)
+    follower = Follower(
+        book,
+        leadership,
+        call=peers.call,
+        attributes=attributes,
+        applied=lambda: store.applied_index,
+        has_data=has_data,
+        remember=remember,
+        now=now,
+        logger=logger,
+    )
+    peers.know_spares(desk.present, lambda: follower.leader_id)
+    peers.transport.handle(METHOD, desk.handle)
+    return Duties(
+        roles=Roles(
+            leadership,
+            book,
+            ready=peers.caught_up,
+            reached=peers.reached,
+            numbers=held,
+            lost_seconds=config.replace_after_s,
+            now=now,
+            logger=logger,
+        ),
+        follower=follower,
+        numbers=RoleNumbersBook(proposer, held),
+        attributes=attributes,
+        _wanted=config.role_numbers if config.role_numbers_given else None,
+        _may_begin=joined is None,
+        _book=book,
+        held=held,
+        _logger=logger,
+    )

@@ -1,0 +1,121 @@
+"""Nodes that join by one command: real processes, each with ports of its own. Test's thread."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+
+from kvshim.pb.etcd import rpc_pb2
+from tests.support.datastore import free_ports
+
+KVSHIM = [sys.executable, "-m", "kvshim.cli.main"]
+_T = TypeVar("_T")
+
+
+class Node:
+    """A node and the ports that clients use."""
+
+    def __init__(self, directory: Path, name: str, *flags: str) -> None:
+        self.name = name
+        self.flags = flags
+        self.data = directory / name
+        self.log = directory / f"{name}.log"
+        self.client, self.metrics, self.peer = free_ports(3)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *command: str) -> None:
+        url = f"http://127.0.0.1:{self.client}"
+        flags = [
+            *("--data-dir", str(self.data), "--name", self.name),
+            *("--listen-client-urls", url, "--advertise-client-urls", url),
+            *("--listen-metrics-urls", f"http://127.0.0.1:{self.metrics}"),
+            *self.flags,
+        ]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([*KVSHIM, *command, *flags], stdout=log, stderr=log)
+
+    def line_for_another(self) -> str:
+        """What `kvshim add-node` prints; this node may have no neighbour yet."""
+        here = f"127.0.0.1:{self.peer}"
+        return command("add-node", "--data-dir", str(self.data), "--address", here)
+
+    def join(self, line: str) -> None:
+        """Type the line, with an address of its own: all these nodes are on one machine."""
+        word = line.split()[2]
+        here = f"https://{word.rsplit(':', 1)[0]}:{self.peer}"
+        self.start("join", word, "--listen-peer-urls", here, "--initial-advertise-peer-urls", here)
+
+    def ask(self, service: str, request: object, response: type[_T]) -> _T:
+        with grpc.insecure_channel(f"127.0.0.1:{self.client}") as channel:
+            call = channel.unary_unary(
+                f"/etcdserverpb.{service}",
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=response.FromString,  # type: ignore[attr-defined]
+            )
+            return call(request, timeout=8)  # type: ignore[no-any-return]
+
+    def members(self) -> list[rpc_pb2.Member]:
+        request = rpc_pb2.MemberListRequest(linearizable=False)
+        return list(self.ask("Cluster/MemberList", request, rpc_pb2.MemberListResponse).members)
+
+    def names(self) -> set[str]:
+        """Of the members that have started."""
+        return {member.name for member in self.members()}
+
+    def voters(self) -> int:
+        return sum(not member.isLearner for member in self.members())
+
+    def roles(self) -> Counter[str]:
+        """How many members have which role, as the leader sees it."""
+        return Counter(str(member["role"]) for member in self.status())
+
+    def status(self) -> list[dict[str, Any]]:
+        """Every member, as `kvshim status` shows it."""
+        shown = json.loads(command("status", "--data-dir", str(self.data), "-o", "json"))
+        return list(shown["members"])
+
+    def role(self, other: Node) -> str:
+        """What the other node is, as this one sees it."""
+        return next(str(m["role"]) for m in self.status() if m["name"] == other.name)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def command(*arguments: str) -> str:
+    done = subprocess.run(
+        [*KVSHIM, *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def failing(*arguments: str) -> str:
+    done = subprocess.run(
+        [*KVSHIM, *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 40.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(grpc.RpcError):
+            if condition():
+                return
+        time.sleep(0.2)
+    raise AssertionError(what)
