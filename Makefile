@@ -8,7 +8,7 @@ PORT ?= 2379
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test conformance soak soak-cluster bench bench-ha demo-ha fmt lint type proto check clean
+.PHONY: help setup run test conformance soak soak-cluster bench bench-ha demo-ha many fmt lint type proto check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ soak: $(SETUP) ## ten minutes of lists and writes: WAL, files and memory stay fl
 
 soak-cluster: $(SETUP) ## real clusters hurt for ten minutes a story, histories checked
 	$(PYTEST) tests/cluster --cluster-seconds 600 -q -s
+
+many: $(SETUP) ## thirty real nodes join, serve, and replace one that is lost
+	KVSHIM_MANY=30 $(PYTEST) tests/cluster/test_many.py -q -s
 
 bench: $(SETUP) ## compare with etcd in one run, print ratios
 	$(BIN)/python -m bench

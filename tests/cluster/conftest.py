@@ -34,7 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
-            item.add_marker(pytest.mark.timeout(_seconds(config) + SETUP_SECONDS_MAX))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(_seconds(config) + SETUP_SECONDS_MAX))
             item.add_marker(pytest.mark.xdist_group("cluster"))
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 
+from kvshim.errors import KvshimError
 from kvshim.pb.etcd import rpc_pb2
+from kvshim.server.admin_socket import SOCKET_NAME, AdminClient
 from tests.support.datastore import free_ports
 
 KVSHIM = [sys.executable, "-m", "kvshim.cli.main"]
@@ -80,18 +81,31 @@ class Node:
 
     def status(self) -> list[dict[str, Any]]:
         """Every member, as `kvshim status` shows it."""
-        shown = json.loads(command("status", "--data-dir", str(self.data), "-o", "json"))
-        return list(shown["members"])
+        return list(AdminClient(self.data / SOCKET_NAME).call("status", {})["members"])
 
-    def role(self, other: Node) -> str:
-        """What the other node is, as this one sees it."""
-        return next(str(m["role"]) for m in self.status() if m["name"] == other.name)
+    def having(self, role: str) -> set[str]:
+        """The names of those that have it."""
+        return {str(member["name"]) for member in self.status() if member["role"] == role}
 
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+def grow(first: Node, others: Sequence[Node]) -> None:
+    """Have them join by the first, one after the other; returns when all have their roles."""
+    for node in others:
+        node.join(first.line_for_another())
+        until(lambda node=node: node.name in first.names(), f"{node.name} does not join")
+    count = len(first.members())
+    voters = min(3, count - 1 + count % 2)
+    wanted = {"voter": voters, "standby": min(2, count - voters), "spare": max(0, count - 5)}
+    until(
+        lambda: first.roles() == Counter(wanted),
+        f"the roles are not {wanted}",
+    )
 
 
 def command(*arguments: str) -> str:
@@ -114,7 +128,7 @@ def failing(*arguments: str) -> str:
 def until(condition: Callable[[], object], what: str, seconds: float = 40.0) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with suppress(grpc.RpcError):
+        with suppress(grpc.RpcError, KvshimError):
             if condition():
                 return
         time.sleep(0.2)

@@ -126,8 +126,8 @@ class Http2Server:
             remove_socket(url)
 
     def serve(self, client: CarriedClient, transport: asyncio.Transport) -> None:
-        """Serve a client that another member carries here."""
-        protocol = self._served_here()
+        """Serve a client that another member carries here; silent until its first bytes come."""
+        protocol = self._first_bytes()
         transport.set_protocol(protocol)
         protocol.connection_made(CarriedTransport(transport, client))
 
@@ -178,19 +178,21 @@ class Http2Server:
         return self._served_here()
 
     def _served_here(self) -> asyncio.Protocol:
-        if self._http is None:
-            return Http2Protocol(self._serving)
+        return self._first_bytes() if self._http is not None else Http2Protocol(self._serving)
+
+    def _first_bytes(self) -> FirstBytes:
         return FirstBytes(
             self._to_http2,
-            self._to_http1,
+            self._to_http1 if self._http is not None else self._to_http2,
             self._undecided,
             self._limits.preface_seconds_max,
             self._connections_left,
         )
 
     def _connections_left(self) -> int:
-        assert self._http is not None
-        open_ones = len(self._serving.protocols) + len(self._undecided) + self._http.connections
+        open_ones = len(self._serving.protocols) + len(self._undecided)
+        if self._http is not None:
+            open_ones += self._http.connections
         return self._limits.connections_max - open_ones
 
     def _to_http2(self, transport: asyncio.Transport, data: bytes) -> None:
