@@ -189,6 +189,12 @@ class NotSupportedForLearner(RequestError):
     code, text = Code.UNAVAILABLE, "etcdserver: rpc not supported for learner"
 
 
+class NoDataHere(RequestError):
+    """A spare, or a member that waits for its copy, was asked where only itself can answer."""
+
+    code, text = Code.UNAVAILABLE, "etcdserver: this member holds no data, ask another one"
+
+
 class BadTransferee(RequestError):
     code, text = Code.FAILED_PRECONDITION, "etcdserver: bad leader transferee"
 

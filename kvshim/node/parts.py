@@ -27,6 +27,7 @@ from kvshim.apply.members import members_of
 from kvshim.backend.backups import last_backup
 from kvshim.backend.datadir import DataDir
 from kvshim.config import Config, WithoutQuorum
+from kvshim.errors import NoDataHere
 from kvshim.logs import Logger
 from kvshim.metrics.registry import Metrics
 from kvshim.node.delivery import Delivery
@@ -119,7 +120,15 @@ class Parts:
         methods = [method for service in services for method in service.methods()]
         methods += ReflectionService(service_names(methods)).methods()
         slow_seconds = config.warning_unary_request_duration_s
-        return guard(methods, self.log, self.logger, slow_seconds, work.members.refuses_clients)
+        return guard(methods, self.log, self.logger, slow_seconds, self._refuses)
+
+    def _refuses(self) -> bool:
+        """Are clients refused as by etcd's learners? A member without data answers nothing itself:
+        a connection may be older than that, and grpcio has nowhere to carry one.
+        """
+        if self.duties.follower.forwards:
+            raise NoDataHere
+        return self.delivery.members.refuses_clients()
 
     def _leases(self, changes: Changes) -> LeaseService:
         config, work = self.config, self.delivery

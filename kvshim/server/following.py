@@ -84,6 +84,7 @@ class Follower:
         self._leader_id = 0
         self._heard_from = 0
         self._heard_at: float | None = None
+        self._held = False
         self._was_forwarding = False
         self._found = asyncio.Event()
         self.on_spared: list[Callable[[], None]] = []
@@ -91,9 +92,12 @@ class Follower:
 
     @property
     def forwards(self) -> bool:
-        """Are clients served by other members?"""
+        """Are clients served by other members? Asked with every call."""
         own = self._book.own
-        return own is not None and own.managed and (own.spare or not self._has_data())
+        if own is None or not own.managed:
+            return False
+        self._held = self._held or self._has_data()
+        return own.spare or not self._held
 
     @property
     def leader_id(self) -> int:

@@ -62,6 +62,8 @@ class MemberBook:
     ) -> None:
         self.own_id = own_id
         self._members = tuple(members)
+        self.own = self._find_own()
+        """This member; None until it knows that it is one."""
         self._proposer = proposer
         self._strict = strict
         self._learners_max = learners_max
@@ -72,11 +74,6 @@ class MemberBook:
     def members(self) -> Sequence[Member]:
         """All, by id."""
         return self._members
-
-    @property
-    def own(self) -> Member | None:
-        """This member; None until it knows that it is one."""
-        return next((member for member in self._members if member.id == self.own_id), None)
 
     @property
     def holders(self) -> Sequence[Member]:
@@ -103,6 +100,7 @@ class MemberBook:
     def replace(self, members: Iterable[Member]) -> None:
         """These are the members now."""
         self._members = tuple(members)
+        self.own = self._find_own()
         for listener in self.listeners:
             listener(self._members)
         waiting, self._waiting = self._waiting, []
@@ -166,6 +164,9 @@ class MemberBook:
             return
         command = Command(member_attributes=request)
         await self._proposer.propose(command, MemberAttributesResponse)
+
+    def _find_own(self) -> Member | None:
+        return next((member for member in self._members if member.id == self.own_id), None)
 
     def _find(self, member_id: int) -> Member:
         for member in self._members:

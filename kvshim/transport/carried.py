@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from typing import Protocol
 
 from kvshim.errors import RequestError
@@ -153,12 +152,10 @@ class _Back(asyncio.Protocol):
         self._near.write(data)
 
     def pause_writing(self) -> None:
-        with suppress(RuntimeError):  # it is closing
-            self._near.pause_reading()
+        self._near.pause_reading()
 
     def resume_writing(self) -> None:
-        with suppress(RuntimeError):
-            self._near.resume_reading()
+        self._near.resume_reading()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._near.close()

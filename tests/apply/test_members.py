@@ -5,6 +5,7 @@ import pytest
 from kvshim.apply.members import (
     apply_attributes,
     apply_change,
+    apply_spare,
     apply_update,
     members_of,
     membership_of,
@@ -24,6 +25,7 @@ from kvshim.pb.kvshim.member_pb2 import (
     MemberAttributesRequest,
     MemberChange,
     MemberUpdateRequest,
+    SpareRequest,
 )
 from raft.types import ChangeKind, ConfChange, MemberId, Membership
 
@@ -125,3 +127,58 @@ def test_an_update_finds_its_member_and_takes_no_other_members_address(batch):
     with pytest.raises(PeerURLExists):
         apply_update(batch, MemberUpdateRequest(id=2, peer_urls=[url(1)]))
     apply_update(batch, MemberUpdateRequest(id=2, peer_urls=[url(2)]))
+
+
+def spare(batch, number, **fields):
+    member = Member(id=number, peer_urls=[url(number)], managed=True, **fields)
+    return apply_spare(batch, SpareRequest(add=member))
+
+
+def test_a_spare_is_on_the_list_and_unknown_to_the_log(batch):
+    applied = spare(batch, 2, name="b")
+    assert [member.id for member in applied.response.members] == [1, 2]
+    assert members_of(batch)[1].spare
+    assert members_of(batch)[1].learner, "it has no vote, as clients see it"
+    assert membership_of(batch) == Membership.of([1])
+
+
+def test_a_spare_becomes_a_standby_and_a_spare_again_and_stays_who_it_is(batch):
+    spare(batch, 2, name="b", failure_domain="rack")
+    change(batch, ChangeKind.ADD_LEARNER, 2, name="of the past", peer_urls=[url(9)])
+    assert membership_of(batch) == Membership.of([1], [2])
+    standby = members_of(batch)[1]
+    assert (standby.name, standby.spare, standby.managed) == ("b", False, True)
+    assert list(standby.peer_urls) == [url(2)]
+    change(batch, ChangeKind.REMOVE, 2, spare=True)
+    assert membership_of(batch) == Membership.of([1])
+    assert members_of(batch)[1].failure_domain == "rack"
+    assert members_of(batch)[1].spare
+    assert removed_of(batch) == set(), "its id is still its own"
+
+
+def test_a_spare_that_is_removed_never_returns(batch):
+    spare(batch, 2)
+    apply_spare(batch, SpareRequest(remove=2))
+    assert [member.id for member in members_of(batch)] == [1]
+    with pytest.raises(MemberExists):
+        spare(batch, 2)
+    change(batch, ChangeKind.ADD_LEARNER, 2)
+    assert membership_of(batch) == Membership.of([1])
+
+
+def test_what_a_spare_may_not_be(batch):
+    with pytest.raises(MemberExists):
+        spare(batch, 1)
+    with pytest.raises(PeerURLExists):
+        apply_spare(batch, SpareRequest(add=Member(id=2, peer_urls=[url(1)])))
+    with pytest.raises(MemberNotFound):
+        apply_spare(batch, SpareRequest(remove=9))
+    with pytest.raises(MemberRefused):
+        apply_spare(batch, SpareRequest(remove=1))
+
+
+def test_a_failure_domain_is_kept_by_whoever_names_none(batch):
+    request = MemberAttributesRequest(id=1, name="a", failure_domain="rack")
+    apply_attributes(batch, request)
+    apply_attributes(batch, MemberAttributesRequest(id=1, name="new"))
+    assert (members_of(batch)[0].name, members_of(batch)[0].failure_domain) == ("new", "rack")
