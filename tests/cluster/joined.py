@@ -125,11 +125,13 @@ def failing(*arguments: str) -> str:
     return done.stderr
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 40.0) -> None:
+def until(
+    condition: Callable[[], object], what: str | Callable[[], str], seconds: float = 40.0
+) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(grpc.RpcError, KvshimError):
             if condition():
                 return
         time.sleep(0.2)
-    raise AssertionError(what)
+    raise AssertionError(what if isinstance(what, str) else what())

@@ -51,6 +51,11 @@ def rss_mib(node: Node) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
+def missing(node: Node) -> list[tuple[str, str]]:
+    """Name and role of whoever the leader does not reach."""
+    return [(str(m["name"]), str(m["role"])) for m in node.status() if not m["reached"]]
+
+
 def put(node: Node, value: bytes) -> None:
     node.ask("KV/Put", rpc_pb2.PutRequest(key=b"key", value=value), rpc_pb2.PutResponse)
 
@@ -88,7 +93,7 @@ def test_many_nodes_join_serve_and_replace_what_is_lost(nodes: list[Node]) -> No
     began = time.monotonic()
     grow(first, others)
     print(f"\n{COUNT} nodes after {time.monotonic() - began:.0f} s")
-    until(lambda: all(m["reached"] for m in first.status()), "not all are reached")
+    until(lambda: missing(first) == [], lambda: f"not reached: {missing(first)}")
     voters = [m["failure_domain"] for m in first.status() if m["role"] == "voter"]
     assert len(set(voters)) == 3
 
