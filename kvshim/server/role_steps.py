@@ -91,6 +91,7 @@ class _Look:
         self._voters = [m for m in members if role_of(m) is MemberRole.VOTER]
         self._movable = [m for m in self._voters if m.managed and m.id != leader_id]
         self._standbys = [m for m in members if role_of(m) is MemberRole.STANDBY and m.managed]
+        self._alive = [m for m in self._standbys if m.id not in lost]
         self._ready = [m for m in self._standbys if m.id in ready]
         spares = (m for m in members if role_of(m) is MemberRole.SPARE)
         self._spares = [m for m in spares if m.id in present and m.id not in lost]
@@ -104,6 +105,8 @@ class _Look:
         if voters % 2 == 0:
             if self._ready and voters < wanted:
                 return self._promote()
+            if not gone and self._alive and voters < wanted:
+                return None  # a standby is about to catch up, or will be lost
             return self._demote(gone or self._movable)
         if gone and self._ready:
             return self._demote(gone)
@@ -124,7 +127,7 @@ class _Look:
 
     def standbys_step(self) -> Step | None:
         """Rules 5 and 6. A copy comes before another one goes."""
-        alive = [m for m in self._standbys if m.id not in self._lost]
+        alive = self._alive
         gone = [m for m in self._standbys if m.id in self._lost]
         voting = sum(m.id not in self._lost for m in self._voters)
         need = self._wanted.standbys + max(0, self._wanted.voters - voting)

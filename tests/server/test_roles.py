@@ -158,6 +158,17 @@ def test_a_learner_that_lags_gets_no_vote() -> None:
     assert step is None
 
 
+def test_no_vote_is_taken_while_a_standby_catches_up() -> None:
+    """The lost voter's vote is gone, and the standby that is to get one lags for a moment."""
+    model = cluster("..", "..")
+    everyone = set(model.members)
+    members = list(model.members.values())
+    step = next_step(members, 1, wanted=model.wanted, ready=set(), lost=set(), present=everyone)
+    assert step is None
+    alone = next_step(members, 1, wanted=model.wanted, ready=set(), lost={3, 4}, present={1, 2})
+    assert alone == Step(2, STANDBY), "it is even, and nobody will make it odd"
+
+
 def test_fewer_voters_are_wanted_than_there_are() -> None:
     model = cluster(".....", wanted=RoleNumbers(3, 1))
     model.settle()
