@@ -102,10 +102,10 @@ def grow(first: Node, others: Sequence[Node]) -> None:
     count = len(first.members())
     voters = min(3, count - 1 + count % 2)
     wanted = {"voter": voters, "standby": min(2, count - voters), "spare": max(0, count - 5)}
-    until(
-        lambda: first.roles() == Counter(wanted),
-        f"the roles are not {wanted}",
-    )
+    until(lambda: first.roles() == Counter(wanted), f"the roles are not {wanted}")
+    for node in others:
+        assert node.process is not None
+        assert node.process.poll() is None, node.log.read_text()[-2_000:]
 
 
 def command(*arguments: str) -> str:
