@@ -53,6 +53,7 @@ class Lane:
         self._url = ""
         self._moved = asyncio.Event()
         self.dropped = 0
+        self.format_version = 0
         self.connected = asyncio.Event()
 
     def set_urls(self, urls: Sequence[str]) -> None:
@@ -107,11 +108,12 @@ class Lane:
     async def _connect_once(self) -> bool:
         """Connect and stay; returns whether there was a connection."""
         try:
-            connection, _ = await self._dialler.open(self._url, self._member, self._purpose)
+            connection, hello = await self._dialler.open(self._url, self._member, self._purpose)
         except (OSError, LogError) as error:
             self._hooks.unreachable(self._member, self._url, describe(error))
             return False
         self._connection = connection
+        self.format_version = hello.format_version
         self._told = False
         if self._url not in self._urls:  # moved meanwhile
             connection.finish("the member has another address now")

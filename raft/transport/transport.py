@@ -32,10 +32,14 @@ _REFUSALS_APART_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """How the way to one member is: both connections up, and messages that were dropped."""
+    """How the way to one member is: both connections up, and messages that were dropped.
+
+    `format_version` is what its program announced on the last connection; 0 before the first.
+    """
 
     connected: bool
     dropped: int
+    format_version: int
 
 
 class PeerTransport:
@@ -166,6 +170,7 @@ class PeerTransport:
             member: PeerStatus(
                 lanes.urgent.connected.is_set() and lanes.bulk.connected.is_set(),
                 lanes.urgent.dropped + lanes.bulk.dropped,
+                min(lanes.urgent.format_version, lanes.bulk.format_version),
             )
             for member, lanes in self._peers.items()
         }
