@@ -26,6 +26,7 @@ from typing import Final, Protocol, TypeAlias
 from raft.core import CoreOptions, CoreStatus, ReadState, TooManyReads
 from raft.core.messages import (
     AppendRequest,
+    Forward,
     Heartbeat,
     HeartbeatResponse,
     InstallSnapshot,
@@ -73,8 +74,8 @@ _QUICK: Final = (Heartbeat, HeartbeatResponse, ReadIndexRequest, ReadIndexRespon
 class Messenger(Protocol):
     """The part of a transport that carries messages; event loop."""
 
-    def send(self, messages: Sequence[Message]) -> None:
-        """Send, or lose, each of them; never waits."""
+    def send(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Send, or lose, each of them; never waits. Returns those that surely never left."""
 
 
 class _State(Enum):
@@ -181,6 +182,7 @@ class Node:
         self._loop_thread = 0
         self._held: deque[_Held] = deque()
         self._forwards: OrderedDict[int, _Held] = OrderedDict()
+        self._unsent: list[int] = []
         self._changes: dict[int, asyncio.Future[None]] = {}
         self._reads: dict[int, asyncio.Future[Index]] = {}
         self._read_number = 0
@@ -412,7 +414,7 @@ class Node:
     def send(self, messages: Sequence[Message]) -> None:
         """Hand messages to the transport."""
         if self._transport is not None:
-            self._call_loop(self._transport.send, messages)
+            self._call_loop(self._hand_over, self._transport, messages)
 
     def send_snapshot(self, order: SnapshotOrder) -> None:
         """Begin to copy and send the store."""
@@ -538,6 +540,8 @@ class Node:
                 member.core.tick()
             next_tick = now + self._options.tick_seconds
             self._forget_old(now)
+            unsent, self._unsent = self._unsent, []
+            self.forwards_refused(unsent)
         if self._held:
             self._propose_held(now)
         if commands:
@@ -629,6 +633,10 @@ class Node:
             if held.deadline > now:
                 self._propose(held)
 
+    def _note_unsent(self, sequence: int) -> None:
+        """A forward that never left; the next tick proposes it again: the way may be open then."""
+        self._unsent.append(sequence)
+
     def _forget_change(self, sequence: int) -> None:
         self._changes.pop(sequence, None)
 
@@ -704,6 +712,11 @@ class Node:
                 future.set_exception(NoLeader("the leader was lost"))
             else:
                 future.set_result(index)
+
+    def _hand_over(self, transport: Messenger, messages: Sequence[Message]) -> None:
+        for message in transport.send(messages):
+            if isinstance(message, Forward):
+                self._queue.put(partial(self._note_unsent, message.sequence))
 
     def _call_loop(self, function: Callable[..., object], *args: object) -> None:
         assert self._loop is not None

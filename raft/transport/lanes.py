@@ -65,22 +65,23 @@ class Lane:
         if self._connection is not None and self._url not in self._urls:
             self._connection.finish("the member has another address now")
 
-    def send(self, message: Message) -> None:
-        """Queue it, or drop it and say that the member is unreachable."""
+    def send(self, message: Message) -> bool:
+        """Queue it, or drop it, return False and say that the member is unreachable."""
         if self._connection is None:
             self._drop()
-            return
+            return False
         head, body = encode(message)
         size = len(head) + len(body)
         full = len(self._queue) >= self._messages_max or self._bytes + size > self._bytes_max
         if (self._queue and full) or len(body) > self._dialler.options.frame_bytes_max:
             self._drop()
-            return
+            return False
         self._queue.append((head, body))
         self._bytes += size
         if not self._flush_due:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
+        return True
 
     async def run(self) -> None:
         """Keep the lane connected until cancelled."""
@@ -186,9 +187,9 @@ class PeerLanes:
         """Begin to connect."""
         self._tasks = [asyncio.create_task(lane.run()) for lane in (self.urgent, self.bulk)]
 
-    def send(self, message: Message) -> None:
-        """Choose the lane."""
-        (self.bulk if isinstance(message, _BULK) else self.urgent).send(message)
+    def send(self, message: Message) -> bool:
+        """Choose the lane; False if it was dropped."""
+        return (self.bulk if isinstance(message, _BULK) else self.urgent).send(message)
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Disconnect; returns what is to be waited for."""

@@ -124,15 +124,18 @@ class PeerTransport:
                 self._caller.forget(member)
             lanes.set_urls(urls)
 
-    def send(self, messages: Sequence[Message]) -> None:
+    def send(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Queue messages to whom they name; never waits. What cannot go now is dropped.
 
-        Raises TypeError for an `InstallSnapshot`: that is `send_snapshot`.
+        Returns what was dropped: it never left. Raises TypeError for an `InstallSnapshot`: that is
+        `send_snapshot`.
         """
+        dropped: list[Message] = []
         for message in messages:
             lanes = self._peers.get(message.to)
-            if lanes is not None:
-                lanes.send(message)
+            if lanes is None or not lanes.send(message):
+                dropped.append(message)
+        return dropped
 
     async def send_snapshot(
         self, to: MemberId, term: Term, snapshot: SnapshotMeta, path: Path

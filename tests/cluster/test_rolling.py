@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from tests.cluster.conftest import FormCluster
 from tests.cluster.member import Member
 from tests.cluster.test_kills import settle
 from tests.support.previous import NoHistory, Previous, previous_version
+
+
+NOBODY_THERE = "UNAVAILABLE: failed to connect to all addresses"
 
 
 @pytest.fixture
@@ -52,12 +56,15 @@ def roll(
 
 
 def check_failures(traffic: Traffic, stops: int) -> None:
-    """Few calls failed: at a stop the one that a client has in flight, and the next one if it is
-    sent to the member that is away.
+    """Nothing failed that a member took, before, during and after each hand-over: a client only
+    finds nobody at the member that is away, once a stop, and goes elsewhere.
     """
     failed = [op for op in traffic.record.ops if op.error]
     print(f"{len(failed)} of {len(traffic.record.ops)} failed: {traffic.record.errors()}")
-    assert len(failed) <= 2 * traffic.clients * stops, traffic.record.errors()
+    taken = [op for op in failed if NOBODY_THERE not in op.error]
+    assert not taken, taken
+    most = max(Counter(op.client for op in failed).values(), default=0)
+    assert most <= stops, traffic.record.errors()
 
 
 def test_members_are_upgraded_one_at_a_time_and_back_again(
@@ -101,16 +108,9 @@ def test_machines_are_rebooted_one_at_a_time(form: FormCluster, seed: int) -> No
         check_failures(traffic, stops)
 
 
-@pytest.mark.xfail(
-    reason="a call in flight at a graceful stop is now and then left without an answer",
-    raises=AssertionError,
-    strict=False,
-)
 def test_a_reboot_leaves_no_call_without_an_answer(form: FormCluster, seed: int) -> None:
     cluster = form(3)
     with Traffic(cluster.targets(), seed) as traffic:
-        roll(cluster, traffic, None)
+        stops = roll(cluster, traffic, None)
         traffic.stop_clients()
-    failed = [op for op in traffic.record.ops if op.error]
-    unclear = [op for op in failed if not op.error.startswith("UNAVAILABLE")]
-    assert not unclear, unclear
+        check_failures(traffic, stops)
