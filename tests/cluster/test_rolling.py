@@ -16,7 +16,6 @@ from tests.cluster.member import Member
 from tests.cluster.test_kills import settle
 from tests.support.previous import NoHistory, Previous, previous_version
 
-
 NOBODY_THERE = "UNAVAILABLE: failed to connect to all addresses"
 
 

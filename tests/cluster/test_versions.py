@@ -18,6 +18,7 @@ from tests.cluster.clients import Traffic
 from tests.cluster.cluster import wait_for
 from tests.cluster.conftest import FormCluster
 from tests.cluster.member import Member
+from tests.cluster.test_join import Node, until
 from tests.support.grpc_client import EtcdClient
 from tests.support.previous import made_up_program
 
@@ -143,3 +144,28 @@ def test_an_older_program_cannot_join(form: FormCluster, seed: int) -> None:
     newcomer.program = ()
     start(newcomer)
     cluster.wait_leader(40, everyone=True)
+
+
+def test_an_older_program_cannot_join_by_a_token(tmp_path: Path) -> None:
+    one, two = Node(tmp_path, "one"), Node(tmp_path, "two")
+    try:
+        one.start()
+        until(lambda: one.voters() == 1, "the first node does not come up")
+        word = one.line_for_another().split()[2]
+        flags = "--data-dir", str(two.data), "--listen-peer-urls", f"https://127.0.0.1:{two.peer}"
+        refused = subprocess.run(
+            [*OLDER, "join", word, *flags],
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=REFUSED_SECONDS_MAX,
+        )
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stderr
+        assert f"the cluster runs at version {FORMAT_VERSION}" in refused.stderr
+        assert "start the newer program on that node" in refused.stderr
+        two.join(f"kvshim join {word}")
+        until(lambda: "two" in one.names(), "the token is of no use any more")
+    finally:
+        one.kill()
+        two.kill()
