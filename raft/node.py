@@ -181,8 +181,10 @@ class Node:
         self._left_over: Ready | None = None
         self._loop_thread = 0
         self._held: deque[_Held] = deque()
-        self._forwards: OrderedDict[int, _Held] = OrderedDict()
-        self._unsent: list[int] = []
+        self._offer_held = False
+        self._followed = (MemberId(0), Term(0))
+        # By sequence, with whom they were offered to, and in which term.
+        self._forwards: OrderedDict[int, tuple[_Held, tuple[MemberId, Term]]] = OrderedDict()
         self._changes: dict[int, asyncio.Future[None]] = {}
         self._reads: dict[int, asyncio.Future[Index]] = {}
         self._read_number = 0
@@ -431,14 +433,21 @@ class Node:
         self._call_loop(self._settle_reads, [(context, None) for context in contexts])
 
     def forwards_refused(self, sequences: Sequence[int]) -> None:
-        """Propose again what the leader did not take."""
+        """Propose again what the leader did not take, or what never left.
+
+        To the next leader at once, to the same one with the next tick: it takes nothing now, and
+        what went back and forth meanwhile would only keep it from handing over.
+        """
         for sequence in sequences:
             if (change := self._changes.get(sequence)) is not None:
                 self._tell(change)
-            held = self._forwards.pop(sequence, None)
-            if held is not None:
+            forward = self._forwards.pop(sequence, None)
+            if forward is not None:
+                held, offered_to = forward
                 self._held.append(held)
-                self._queue.put(_nothing)
+                if offered_to != self._core_member.core.following:
+                    self._offer_held = True
+                    self._queue.put(_nothing)
 
     def looked(self, ready: Ready) -> None:
         """Publish the member's view before votes and acknowledgements leave."""
@@ -448,6 +457,8 @@ class Node:
         self._alone = core.confirmed and core.membership.voters == {self._member_id}
         if (before.leader_id, before.term) != (self._status.leader_id, core.term):
             self._hooks.on_leader(self._status.leader_id, core.term)
+            if self._held:
+                self._queue.put(_nothing)
             self._call_loop(self._wake_leader_waiters)
 
     # -- the raft thread
@@ -540,9 +551,10 @@ class Node:
                 member.core.tick()
             next_tick = now + self._options.tick_seconds
             self._forget_old(now)
-            unsent, self._unsent = self._unsent, []
-            self.forwards_refused(unsent)
-        if self._held:
+            self._offer_held = True
+        if member.core.following != self._followed:
+            self._followed, self._offer_held = member.core.following, True
+        if self._held and self._offer_held:
             self._propose_held(now)
         if commands:
             self._propose(_Held(now + self._options.hold_seconds, commands))
@@ -623,25 +635,22 @@ class Node:
             self._held.append(held)
             return
         if sequence:
-            self._forwards[sequence] = held
+            self._forwards[sequence] = held, self._core_member.core.following
             while len(self._forwards) > FORWARDS_REMEMBERED_MAX:
                 self._forwards.popitem(last=False)
 
     def _propose_held(self, now: float) -> None:
+        self._offer_held = False
         waiting, self._held = self._held, deque()
         for held in waiting:
             if held.deadline > now:
                 self._propose(held)
 
-    def _note_unsent(self, sequence: int) -> None:
-        """A forward that never left; the next tick proposes it again: the way may be open then."""
-        self._unsent.append(sequence)
-
     def _forget_change(self, sequence: int) -> None:
         self._changes.pop(sequence, None)
 
     def _forget_old(self, now: float) -> None:
-        while self._forwards and next(iter(self._forwards.values())).deadline < now:
+        while self._forwards and next(iter(self._forwards.values()))[0].deadline < now:
             self._forwards.popitem(last=False)
 
     def _step(self, messages: Sequence[Message]) -> None:
@@ -716,7 +725,7 @@ class Node:
     def _hand_over(self, transport: Messenger, messages: Sequence[Message]) -> None:
         for message in transport.send(messages):
             if isinstance(message, Forward):
-                self._queue.put(partial(self._note_unsent, message.sequence))
+                self._queue.put(partial(self.forwards_refused, [message.sequence]))
 
     def _call_loop(self, function: Callable[..., object], *args: object) -> None:
         assert self._loop is not None
