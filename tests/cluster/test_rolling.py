@@ -57,13 +57,17 @@ def roll(
 def check_failures(traffic: Traffic, stops: int) -> None:
     """Nothing failed that a member took, before, during and after each hand-over: a client only
     finds nobody at the member that is away, once a stop, and goes elsewhere.
+
+    On a machine that is overloaded it may give up connecting to one that is there, 50 ms at first,
+    and so come round to the one that is away once more.
     """
     failed = [op for op in traffic.record.ops if op.error]
     print(f"{len(failed)} of {len(traffic.record.ops)} failed: {traffic.record.errors()}")
     taken = [op for op in failed if NOBODY_THERE not in op.error]
     assert not taken, taken
-    most = max(Counter(op.client for op in failed).values(), default=0)
-    assert most <= stops, traffic.record.errors()
+    away = Counter(op.client for op in failed if "Connection refused" in op.error)
+    impatient = Counter(op.client for op in failed if "Connection refused" not in op.error)
+    assert all(away[client] <= stops + impatient[client] for client in away), failed
 
 
 def test_members_are_upgraded_one_at_a_time_and_back_again(
