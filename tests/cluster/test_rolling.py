@@ -54,16 +54,20 @@ def roll(
     return len(chosen)
 
 
-def check_failures(traffic: Traffic, stops: int) -> None:
+def check_failures(traffic: Traffic, stops: int, oldest: int = FORMAT_VERSION) -> None:
     """Nothing failed that a member took, before, during and after each hand-over: a client only
     finds nobody at the member that is away, once a stop, and goes elsewhere.
 
     On a machine that is overloaded it may give up connecting to one that is there, 50 ms at first,
-    and so come round to the one that is away once more.
+    and so come round to the one that is away once more. Programs of version 1 lose a call now and
+    then when a leader hands over, which nobody can mend any more: `oldest` says whether some ran.
     """
     failed = [op for op in traffic.record.ops if op.error]
     print(f"{len(failed)} of {len(traffic.record.ops)} failed: {traffic.record.errors()}")
     taken = [op for op in failed if NOBODY_THERE not in op.error]
+    if oldest == 1:
+        assert len(taken) <= traffic.clients * stops, taken
+        taken = [op for op in taken if "DEADLINE_EXCEEDED" not in op.error]
     assert not taken, taken
     away = Counter(op.client for op in failed if "Connection refused" in op.error)
     impatient = Counter(op.client for op in failed if "Connection refused" not in op.error)
@@ -83,7 +87,7 @@ def test_members_are_upgraded_one_at_a_time_and_back_again(
         if previous.format_version == FORMAT_VERSION:
             stops += roll(cluster, traffic, previous)
         settle(cluster, traffic)
-        check_failures(traffic, stops)
+        check_failures(traffic, stops, previous.format_version)
 
 
 def test_a_mixed_cluster_works_whoever_leads(
