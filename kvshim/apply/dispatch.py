@@ -17,6 +17,7 @@ from kvshim.apply.outcome import AlarmChanged, Applied
 from kvshim.apply.role_numbers import apply_role_numbers
 from kvshim.apply.tokens import apply_token_add, apply_token_spend
 from kvshim.apply.txn import execute_txn
+from kvshim.apply.versions import apply_cluster_version
 from kvshim.errors import NotLeader, RequestError, StorageError
 from kvshim.mvcc.store import WriteBatch, WriteTxn
 from kvshim.pb.etcd import rpc_pb2
@@ -83,6 +84,8 @@ def _dispatch(batch: WriteBatch, command: Command) -> Applied:
             return apply_spare(batch, command.spare)
         case "role_numbers":
             return apply_role_numbers(batch, command.role_numbers)
+        case "cluster_version":
+            return apply_cluster_version(batch, command.cluster_version)
         case unknown:
             raise StorageError(
                 f"the log holds a command that this version does not know ({unknown}): "

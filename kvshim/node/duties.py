@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvshim.apply.members import members_of
 from kvshim.apply.role_numbers import role_numbers_of
+from kvshim.apply.versions import ROLES_VERSION
 from kvshim.config import Config
-from kvshim.config.role_numbers import ROLE_NUMBERS_DEFAULT, RoleNumbers
+from kvshim.config.role_numbers import ROLE_NUMBERS_DEFAULT, STANDBYS_MAX, RoleNumbers
 from kvshim.errors import RequestError
 from kvshim.logs import Event, Logger
 from kvshim.mvcc.store import Store
@@ -23,9 +25,14 @@ from kvshim.server.members import MemberBook
 from kvshim.server.proposer import Proposer
 from kvshim.server.roles import RoleNumbersBook, Roles
 from kvshim.server.spares import METHOD, SpareDesk
+from kvshim.server.versions import ClusterVersion
 
 PUBLISH_RETRY_SECONDS = 1.0
 """After this member could not tell the others its name and addresses."""
+
+
+LOOK_SECONDS = 60.0
+"""After which it looks again: a newer version of the cluster may know more of a member."""
 
 
 @dataclass(slots=True)
@@ -38,6 +45,8 @@ class Duties:
     attributes: Callable[[], MemberAttributesRequest]
     held: Callable[[], RoleNumbers | None]
     """What the cluster wants, by this member's store."""
+    wanted: Callable[[], RoleNumbers]
+    """The same, as far as every member's program knows spares."""
     _wanted: RoleNumbers | None
     _may_begin: bool
     _book: MemberBook
@@ -59,7 +68,9 @@ class Duties:
             except RequestError:
                 await asyncio.sleep(PUBLISH_RETRY_SECONDS)
             else:
-                await self._book.changed()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._book.changed()
 
     async def _say_numbers(self) -> None:
         """The first node's flags are the cluster's; others' that differ change nothing."""
@@ -83,6 +94,7 @@ def give_duties(
     leadership: Leadership,
     proposer: Proposer,
     logger: Logger,
+    version: ClusterVersion,
 ) -> Duties:
     """Wire it; nothing runs yet."""
     now = asyncio.get_running_loop().time
@@ -91,6 +103,13 @@ def give_duties(
     def held() -> RoleNumbers | None:
         with store.read_short() as view:
             return role_numbers_of(view)
+
+    def wanted() -> RoleNumbers:
+        """While some program knows no spares, all hold the data."""
+        numbers = held() or ROLE_NUMBERS_DEFAULT
+        if version.current >= ROLES_VERSION:
+            return numbers
+        return RoleNumbers(numbers.voters, STANDBYS_MAX)
 
     def has_data() -> bool:
         with store.read_short() as view:
@@ -102,7 +121,7 @@ def give_duties(
             id=book.own_id,
             name=name,
             client_urls=[str(url) for url in config.advertise_client_urls],
-            failure_domain=config.failure_domain,
+            failure_domain=config.failure_domain if version.current >= ROLES_VERSION else "",
         )
 
     async def remember(members: Sequence[Member]) -> None:
@@ -122,7 +141,7 @@ def give_duties(
         now=now,
         logger=logger,
     )
-    peers.know_spares(desk.present, lambda: follower.leader_id)
+    peers.know_spares(desk, lambda: follower.leader_id)
     peers.transport.handle(METHOD, desk.handle)
     return Duties(
         roles=Roles(
@@ -130,7 +149,7 @@ def give_duties(
             book,
             ready=peers.caught_up,
             reached=peers.reached,
-            numbers=held,
+            numbers=wanted,
             lost_seconds=config.replace_after_s,
             now=now,
             logger=logger,
@@ -142,5 +161,6 @@ def give_duties(
         _may_begin=joined is None,
         _book=book,
         held=held,
+        wanted=wanted,
         _logger=logger,
     )

@@ -61,9 +61,12 @@ from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
 from kvshim.server.status import METHOD as STATUS_METHOD
 from kvshim.server.status import ClusterStatus
+from kvshim.server.versions import ClusterVersion, VersionRaiser
 from kvshim.transport.options import GRPC_OVERHEAD_BYTES
+from kvshim.version import FORMAT_VERSION
 from kvshim.watch.hub import Hub
 from raft.node import Node, NodeHooks
+from raft.transport import Formats
 
 
 @dataclass(slots=True)
@@ -88,6 +91,7 @@ class Parts:
     trust: Trust
     primacy: LeasePrimacy
     duties: Duties
+    raiser: VersionRaiser
 
     def methods(self) -> list[Method]:
         """Everything that clients can call, for a transport."""
@@ -200,14 +204,20 @@ async def build(
     )
     timeout_seconds = request_timeout_seconds(config.election_ms)
     readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
-    proposer = Proposer(
-        log, member_id, config.max_request_bytes, timeout_seconds, leadership=leadership
-    )
-    own = OwnProposals(proposer, member_id, lambda: leadership.leads, reports.compaction_failed)
     with store.read() as view:
+        version = ClusterVersion(view.format_version)
         alarms = Alarms(view.alarms(), member_id)
         leases = list(view.leases())
         members = members_of(view) or formation.others
+    proposer = Proposer(
+        log,
+        member_id,
+        config.max_request_bytes,
+        timeout_seconds,
+        leadership=leadership,
+        gate=version,
+    )
+    own = OwnProposals(proposer, member_id, lambda: leadership.leads, reports.compaction_failed)
     quota = Quota(
         config.quota_backend_bytes,
         lambda: storage.backend.bytes_in_use,
@@ -223,6 +233,7 @@ async def build(
         hub=Hub(store, readers, config.watch_progress_notify_interval_s, logger),
         lessor=lessor,
         members=book,
+        version=version,
         alarms=alarms,
         quota=quota,
         proposer=proposer,
@@ -254,6 +265,7 @@ async def build(
         book=book,
         logger=logger,
         trust=trust,
+        formats=Formats(FORMAT_VERSION, lambda: version.current),
     )
     peers.show(book.members)
     duties = give_duties(
@@ -265,6 +277,7 @@ async def build(
         leadership=leadership,
         proposer=proposer,
         logger=logger,
+        version=version,
     )
     status = ClusterStatus(
         cluster_id,
@@ -273,6 +286,8 @@ async def build(
         log,
         leader_id=peers.leader_id,
         numbers=duties.held,
+        version=version,
+        announced=peers.announced,
         reached=peers.reached,
         ask_leader=peers.ask_leader,
         sizes=lambda: storage.backend.sizes(),  # noqa: PLW0108 - snapshots replace it
@@ -291,7 +306,7 @@ async def build(
         delivery.reader,
         logger,
         {"status": status.admin, "roles": duties.numbers.admin, **same.operator},
-        numbers=duties.held,
+        numbers=duties.wanted,
     )
     primacy = LeasePrimacy(lessor, delivery.reader, leadership)
     lessor.restore(leases)
@@ -317,6 +332,7 @@ async def build(
         trust=trust,
         primacy=primacy,
         duties=duties,
+        raiser=VersionRaiser(version, leadership, book, proposer, peers.announced),
     )
 
 

@@ -6,8 +6,9 @@ Event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,9 @@ from kvshim.pb.kvshim.member_pb2 import ClusterInfo, Member, Members
 from kvshim.server.lease_calls import KEEPALIVE_METHOD, TRY_SECONDS, TTL_METHOD, LeaseCalls
 from kvshim.server.members import MemberBook
 from kvshim.server.repair import CALL_SECONDS
+from kvshim.server.spares import SpareDesk
 from kvshim.transport.peer_tls import peer_credentials
+from kvshim.version import FORMAT_VERSION
 from raft.core.messages import InstallSnapshot, Message
 from raft.interface import LogError, MemberId, StateMachine
 from raft.node import Node
@@ -27,6 +30,7 @@ from raft.snapshots import SnapshotSender
 from raft.transport import (
     CallPeer,
     CallRefused,
+    Formats,
     Handler,
     Identity,
     PeerTransport,
@@ -55,6 +59,7 @@ class Peers:
         book: MemberBook,
         logger: Logger,
         trust: Trust,
+        formats: Formats,
     ) -> None:
         self._trust = trust
         self._config = config
@@ -65,11 +70,15 @@ class Peers:
         self._logger = logger
         self._snapshots: SnapshotSender | None = None
         self._spares_present: Callable[[], AbstractSet[int]] = frozenset
+        self._spares_announced: Callable[[], Mapping[int, int]] = dict
         self._leader_heard_of: Callable[[], int] = _nobody
         self.transport = PeerTransport(
             Identity(cluster_id, book.own_id),
             self,
-            options=trust.options() if trust.rules else _options(config, directory, logger),
+            options=replace(
+                trust.options() if trust.rules else _options(config, directory, logger),
+                formats=formats,
+            ),
             hooks=_Told(logger),
         )
         self.transport.handle(INFO_METHOD, self._tell_cluster, open_to_strangers=True)
@@ -86,11 +95,10 @@ class Peers:
         """Answer a call of other members; its `RequestError` refuses."""
         self.transport.handle(method, _answering(handler))
 
-    def know_spares(
-        self, present: Callable[[], AbstractSet[int]], leader_heard_of: Callable[[], int]
-    ) -> None:
-        """`present` are the spares that are there, `leader_heard_of` is who leads, for a spare."""
-        self._spares_present = present
+    def know_spares(self, desk: SpareDesk, leader_heard_of: Callable[[], int]) -> None:
+        """`desk` knows the spares that are there, `leader_heard_of` is who leads, for a spare."""
+        self._spares_present = desk.present
+        self._spares_announced = desk.announced
         self._leader_heard_of = leader_heard_of
 
     def bind(self) -> None:
@@ -145,6 +153,12 @@ class Peers:
         others = self.transport.status().items()
         connected = {int(member) for member, way in others if way.connected}
         return {self._book.own_id} | connected | self._spares_present()
+
+    def announced(self) -> dict[int, int]:
+        """By member connected now, the newest cluster version that its program can run at."""
+        others = self.transport.status().items()
+        connected = {int(member): way.format_version for member, way in others if way.connected}
+        return {**self._spares_announced(), **connected}
 
     def caught_up(self) -> set[int]:
         """Members that follow the log closely; empty unless this one leads."""
@@ -215,10 +229,12 @@ def _options(config: Config, directory: Path, logger: Logger) -> TransportOption
 
     hosts = [url.host for url in config.listen_peer_urls]
     credentials = peer_credentials(config.peer_tls, directory, hosts, warn)
+    formats = Formats(FORMAT_VERSION)
     if credentials is None:
-        return TransportOptions(directory)
+        return TransportOptions(directory, formats=formats)
     return TransportOptions(
         directory,
+        formats=formats,
         server_tls=credentials.server,
         client_tls=credentials.client,
         authorize=credentials.authorize,

@@ -122,6 +122,7 @@ class _Run:
             parts.same.divergence.run(),
             parts.duties.roles.run(),
             parts.duties.follower.run(),
+            parts.raiser.run(),
             self._become_ready(parts),
         ]
         if parts.trust.keeper is not None:

@@ -28,6 +28,7 @@ from kvshim.pb.kvshim.member_pb2 import (
 from kvshim.server.leadership import Leadership
 from kvshim.server.members import MemberBook
 from kvshim.server.spares import METHOD, NEWS_SECONDS
+from kvshim.version import FORMAT_VERSION
 from raft.transport.options import CallRefused
 from raft.types import LogError
 
@@ -164,7 +165,7 @@ class Follower:
         return False
 
     async def _ask(self, member: int) -> bool:
-        request = FollowRequest(state=self._state)
+        request = FollowRequest(state=self._state, format_version=FORMAT_VERSION)
         if self._is_spare():
             request.attributes.CopyFrom(self._attributes())
         try:

@@ -47,6 +47,7 @@ class SpareDesk:
         self._now = now
         self._asking: dict[int, int] = {}
         self._asked_at: dict[int, float] = {}
+        self._formats: dict[int, int] = {}
         self._news = asyncio.Event()
         book.listeners.append(lambda _: self._tell())
         leadership.on_change(self._tell)
@@ -57,6 +58,10 @@ class SpareDesk:
         self._asked_at = {m: at for m, at in self._asked_at.items() if at > since}
         return self._asked_at.keys() | self._asking.keys()
 
+    def announced(self) -> dict[int, int]:
+        """By member that is there, the newest cluster version that its program can run at."""
+        return {member: self._formats[member] for member in self.present()}
+
     async def handle(self, payload: bytes, peer: CallPeer) -> bytes:
         """Answer `follow`."""
         member = peer.member_id
@@ -66,6 +71,7 @@ class SpareDesk:
             request = FollowRequest.FromString(payload)
         except DecodeError:
             raise CallRefused("refused", "the request cannot be read") from None
+        self._formats[member] = request.format_version
         self._asking[member] = self._asking.get(member, 0) + 1
         try:
             await self._note(member, request)

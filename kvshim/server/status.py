@@ -20,6 +20,8 @@ from kvshim.server.expiry import Expiry, warnings
 from kvshim.server.leadership import Leadership
 from kvshim.server.members import MemberBook
 from kvshim.server.role_steps import role_of
+from kvshim.server.versions import ClusterVersion
+from kvshim.version import FORMAT_VERSION
 from raft.interface import ReplicatedLog
 
 METHOD = "status"
@@ -60,7 +62,9 @@ def quorum(members: Sequence[Member], reached: AbstractSet[int]) -> dict[str, An
 
 
 class ClusterStatus:
-    """Gathers it. `ask_leader` calls a method at the leader, `reached` names who is connected."""
+    """Gathers it. `ask_leader` calls a method at the leader, `reached` names who is connected,
+    `announced` the newest cluster version that their programs can run at.
+    """
 
     def __init__(
         self,
@@ -71,6 +75,8 @@ class ClusterStatus:
         *,
         leader_id: Callable[[], int],
         numbers: Callable[[], RoleNumbers | None],
+        version: ClusterVersion,
+        announced: Callable[[], Mapping[int, int]],
         reached: Callable[[], AbstractSet[int]],
         ask_leader: Callable[[str, bytes], Awaitable[bytes]],
         sizes: Callable[[], Sizes],
@@ -85,6 +91,8 @@ class ClusterStatus:
         self._log = log
         self._leader_id = leader_id
         self._numbers = numbers
+        self._version = version
+        self._announced = announced
         self._reached = reached
         self._ask_leader = ask_leader
         self._sizes = sizes
@@ -135,6 +143,7 @@ class ClusterStatus:
         status, sizes, leadership = self._log.status(), self._sizes(), self._leadership
         matches, reached = dict(status.matches), self._reached()
         wanted = self._numbers() or ROLE_NUMBERS_DEFAULT
+        versions = {**self._announced(), self._book.own_id: FORMAT_VERSION}
         return {
             "cluster_id": f"{self._cluster_id:x}",
             "member_id": f"{self._book.own_id:x}",
@@ -143,6 +152,8 @@ class ClusterStatus:
             "term": int(status.term),
             "applied_index": self._applied(),
             "commit_index": int(status.commit_index),
+            "cluster_version": self._version.current,
+            "program_version": FORMAT_VERSION,
             "db_bytes": sizes.db_bytes,
             "db_bytes_in_use": sizes.db_bytes_in_use,
             "wanted": {"voters": wanted.voters, "standbys": wanted.standbys},
@@ -157,6 +168,7 @@ class ClusterStatus:
                     "lag_entries": status.last_index - matches[member.id]  # type: ignore[index]
                     if member.id in matches
                     else (0 if member.id == self._book.own_id and leadership.leads else None),
+                    "program_version": versions.get(member.id),
                     "peer_urls": list(member.peer_urls),
                     "client_urls": list(member.client_urls),
                 }

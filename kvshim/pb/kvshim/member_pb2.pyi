@@ -111,12 +111,14 @@ class ClusterInfo(_message.Message):
     def __init__(self, cluster_id: _Optional[int] = ..., members: _Optional[_Union[Members, _Mapping]] = ...) -> None: ...
 
 class FollowRequest(_message.Message):
-    __slots__ = ("state", "attributes")
+    __slots__ = ("state", "attributes", "format_version")
     STATE_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_VERSION_FIELD_NUMBER: _ClassVar[int]
     state: bytes
     attributes: MemberAttributesRequest
-    def __init__(self, state: _Optional[bytes] = ..., attributes: _Optional[_Union[MemberAttributesRequest, _Mapping]] = ...) -> None: ...
+    format_version: int
+    def __init__(self, state: _Optional[bytes] = ..., attributes: _Optional[_Union[MemberAttributesRequest, _Mapping]] = ..., format_version: _Optional[int] = ...) -> None: ...
 
 class FollowAnswer(_message.Message):
     __slots__ = ("state", "applied_index", "leader_id", "members")
