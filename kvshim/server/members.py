@@ -61,6 +61,7 @@ class MemberBook:
     ) -> None:
         self.own_id = own_id
         self._members = tuple(members)
+        self._is_learner = self._own_is_learner()
         self._proposer = proposer
         self._strict = strict
         self._learners_max = learners_max
@@ -74,7 +75,7 @@ class MemberBook:
 
     def is_learner(self) -> bool:
         """Is this member one without a vote?"""
-        return any(member.learner for member in self._members if member.id == self.own_id)
+        return self._is_learner
 
     async def changed(self) -> None:
         """Wait until the members are others than now."""
@@ -91,6 +92,7 @@ class MemberBook:
     def replace(self, members: Iterable[Member]) -> None:
         """These are the members now."""
         self._members = tuple(members)
+        self._is_learner = self._own_is_learner()
         for listener in self.listeners:
             listener(self._members)
         waiting, self._waiting = self._waiting, []
@@ -142,6 +144,9 @@ class MemberBook:
         request = MemberAttributesRequest(id=self.own_id, name=name, client_urls=client_urls)
         command = Command(member_attributes=request)
         await self._proposer.propose(command, MemberAttributesResponse)
+
+    def _own_is_learner(self) -> bool:
+        return any(member.learner for member in self._members if member.id == self.own_id)
 
     def _find(self, member_id: int) -> Member:
         for member in self._members:
