@@ -203,6 +203,12 @@ class MemberRefused(RequestError):
     code = Code.FAILED_PRECONDITION
 
 
+class ClusterTooOld(RequestError):
+    """What is asked for waits until all members know it; the text names the versions."""
+
+    code = Code.FAILED_PRECONDITION
+
+
 class TokenRefused(RequestError):
     """A join token that admits nobody; the text says why."""
 

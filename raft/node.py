@@ -26,6 +26,7 @@ from typing import Final, Protocol, TypeAlias
 from raft.core import CoreOptions, CoreStatus, ReadState, TooManyReads
 from raft.core.messages import (
     AppendRequest,
+    Forward,
     Heartbeat,
     HeartbeatResponse,
     InstallSnapshot,
@@ -73,8 +74,8 @@ _QUICK: Final = (Heartbeat, HeartbeatResponse, ReadIndexRequest, ReadIndexRespon
 class Messenger(Protocol):
     """The part of a transport that carries messages; event loop."""
 
-    def send(self, messages: Sequence[Message]) -> None:
-        """Send, or lose, each of them; never waits."""
+    def send(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Send, or lose, each of them; never waits. Returns those that surely never left."""
 
 
 class _State(Enum):
@@ -180,7 +181,10 @@ class Node:
         self._left_over: Ready | None = None
         self._loop_thread = 0
         self._held: deque[_Held] = deque()
-        self._forwards: OrderedDict[int, _Held] = OrderedDict()
+        self._offer_held = False
+        self._followed = (MemberId(0), Term(0))
+        # By sequence, with whom they were offered to, and in which term.
+        self._forwards: OrderedDict[int, tuple[_Held, tuple[MemberId, Term]]] = OrderedDict()
         self._changes: dict[int, asyncio.Future[None]] = {}
         self._reads: dict[int, asyncio.Future[Index]] = {}
         self._read_number = 0
@@ -412,7 +416,7 @@ class Node:
     def send(self, messages: Sequence[Message]) -> None:
         """Hand messages to the transport."""
         if self._transport is not None:
-            self._call_loop(self._transport.send, messages)
+            self._call_loop(self._hand_over, self._transport, messages)
 
     def send_snapshot(self, order: SnapshotOrder) -> None:
         """Begin to copy and send the store."""
@@ -429,14 +433,21 @@ class Node:
         self._call_loop(self._settle_reads, [(context, None) for context in contexts])
 
     def forwards_refused(self, sequences: Sequence[int]) -> None:
-        """Propose again what the leader did not take."""
+        """Propose again what the leader did not take, or what never left.
+
+        To the next leader at once, to the same one with the next tick: it takes nothing now, and
+        what went back and forth meanwhile would only keep it from handing over.
+        """
         for sequence in sequences:
             if (change := self._changes.get(sequence)) is not None:
                 self._tell(change)
-            held = self._forwards.pop(sequence, None)
-            if held is not None:
+            forward = self._forwards.pop(sequence, None)
+            if forward is not None:
+                held, offered_to = forward
                 self._held.append(held)
-                self._queue.put(_nothing)
+                if offered_to != self._core_member.core.following:
+                    self._offer_held = True
+                    self._queue.put(_nothing)
 
     def looked(self, ready: Ready) -> None:
         """Publish the member's view before votes and acknowledgements leave."""
@@ -446,6 +457,8 @@ class Node:
         self._alone = core.confirmed and core.membership.voters == {self._member_id}
         if (before.leader_id, before.term) != (self._status.leader_id, core.term):
             self._hooks.on_leader(self._status.leader_id, core.term)
+            if self._held:
+                self._queue.put(_nothing)
             self._call_loop(self._wake_leader_waiters)
 
     # -- the raft thread
@@ -538,7 +551,10 @@ class Node:
                 member.core.tick()
             next_tick = now + self._options.tick_seconds
             self._forget_old(now)
-        if self._held:
+            self._offer_held = True
+        if member.core.following != self._followed:
+            self._followed, self._offer_held = member.core.following, True
+        if self._held and self._offer_held:
             self._propose_held(now)
         if commands:
             self._propose(_Held(now + self._options.hold_seconds, commands))
@@ -619,11 +635,12 @@ class Node:
             self._held.append(held)
             return
         if sequence:
-            self._forwards[sequence] = held
+            self._forwards[sequence] = held, self._core_member.core.following
             while len(self._forwards) > FORWARDS_REMEMBERED_MAX:
                 self._forwards.popitem(last=False)
 
     def _propose_held(self, now: float) -> None:
+        self._offer_held = False
         waiting, self._held = self._held, deque()
         for held in waiting:
             if held.deadline > now:
@@ -633,7 +650,7 @@ class Node:
         self._changes.pop(sequence, None)
 
     def _forget_old(self, now: float) -> None:
-        while self._forwards and next(iter(self._forwards.values())).deadline < now:
+        while self._forwards and next(iter(self._forwards.values()))[0].deadline < now:
             self._forwards.popitem(last=False)
 
     def _step(self, messages: Sequence[Message]) -> None:
@@ -704,6 +721,11 @@ class Node:
                 future.set_exception(NoLeader("the leader was lost"))
             else:
                 future.set_result(index)
+
+    def _hand_over(self, transport: Messenger, messages: Sequence[Message]) -> None:
+        for message in transport.send(messages):
+            if isinstance(message, Forward):
+                self._queue.put(partial(self.forwards_refused, [message.sequence]))
 
     def _call_loop(self, function: Callable[..., object], *args: object) -> None:
         assert self._loop is not None

@@ -16,6 +16,7 @@ from kvshim.apply.members import apply_attributes, apply_update
 from kvshim.apply.outcome import AlarmChanged, Applied
 from kvshim.apply.tokens import apply_token_add, apply_token_spend
 from kvshim.apply.txn import execute_txn
+from kvshim.apply.versions import apply_cluster_version
 from kvshim.errors import NotLeader, RequestError, StorageError
 from kvshim.mvcc.store import WriteBatch, WriteTxn
 from kvshim.pb.etcd import rpc_pb2
@@ -82,6 +83,8 @@ def _dispatch(batch: WriteBatch, command: Command) -> Applied:
             return apply_attributes(batch, command.member_attributes)
         case "member_update":
             return apply_update(batch, command.member_update)
+        case "cluster_version":
+            return apply_cluster_version(batch, command.cluster_version)
         case unknown:
             raise StorageError(
                 f"the log holds a command that this version does not know ({unknown}): "

@@ -292,6 +292,7 @@ class ApplyMachine:
             )
         with store.read() as view:
             alarms, leases, members = view.alarms(), list(view.leases()), members_of(view)
+            version = view.format_version
         self._applier = Applier(alarms)
         self.rolling.begin(snapshot.index)
         self.on_applied(snapshot.index)
@@ -299,7 +300,9 @@ class ApplyMachine:
             self._installing = self._installation is not None
             self._changed.notify_all()
         compacted = store.physically_compacted
-        self._deliver(Restored(store.revision, snapshot.index, compacted, leases, alarms, members))
+        self._deliver(
+            Restored(store.revision, snapshot.index, compacted, leases, alarms, members, version)
+        )
 
     def _apply_batch(self, entries: Sequence[Entry]) -> None:
         started = time.perf_counter()

@@ -57,7 +57,16 @@ class MembersChanged:
     members: tuple[Member, ...]
 
 
-Effect: TypeAlias = LeaseGranted | LeaseRevoked | LeaseCheckpointed | AlarmChanged | MembersChanged
+@dataclass(frozen=True, slots=True)
+class VersionRaised:
+    """The cluster runs at this version from now on."""
+
+    version: int
+
+
+Effect: TypeAlias = (
+    LeaseGranted | LeaseRevoked | LeaseCheckpointed | AlarmChanged | MembersChanged | VersionRaised
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,7 @@ class Restored:
     """A snapshot took the store's place: what it holds, for everyone who keeps a part in memory.
 
     `compacted` is the revision up to which its rows are physically gone; `alarms` are pairs of
-    member and alarm, by etcd's numbers.
+    member and alarm, by etcd's numbers; `version` is the cluster's.
     """
 
     revision: Revision
@@ -98,6 +107,7 @@ class Restored:
     leases: Sequence[LeaseRecord]
     alarms: Sequence[tuple[int, int]]
     members: Sequence[Member]
+    version: int
 
 
 Outcome: TypeAlias = BatchOutcome | Restored

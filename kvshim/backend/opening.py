@@ -15,6 +15,7 @@ from kvshim.backend import schema
 from kvshim.backend.options import BackendOptions
 from kvshim.backend.session import Session, open_connection, open_writer
 from kvshim.errors import StartupError
+from kvshim.version import FORMAT_VERSION
 
 _MAGIC: Final = b"SQLite format 3\x00"
 
@@ -63,9 +64,9 @@ def examine(path: Path, db: apsw.Connection) -> bool:
         return True
     if application != schema.APPLICATION_ID:
         raise StartupError(f"{path} is another program's database: it was left as it is")
-    if version > schema.FORMAT_VERSION:
+    if version > FORMAT_VERSION:
         raise StartupError(
-            f"{path} has format {version}, this program knows up to {schema.FORMAT_VERSION}: "
+            f"{path} has format {version}, this program knows up to {FORMAT_VERSION}: "
             "use the newer program; the data was left as it is"
         )
     if db.execute(schema.READ_STATE).fetchone() is None:
@@ -87,7 +88,7 @@ def _create(path: Path, options: BackendOptions) -> Session:
             for statement in schema.CREATE_TABLES:
                 db.execute(statement).fetchall()
             db.pragma("application_id", schema.APPLICATION_ID)
-            db.pragma("user_version", schema.FORMAT_VERSION)
+            db.pragma("user_version", schema.FIRST_FORMAT_VERSION)
     except BaseException:
         session.close()
         raise

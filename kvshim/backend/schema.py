@@ -22,8 +22,9 @@ from typing import Final
 APPLICATION_ID: Final = 0x6B767368
 """`kvsh`: tells kv.db from any other SQLite file."""
 
-FORMAT_VERSION: Final = 1
-"""Kept in `user_version`; a newer one than this is refused."""
+FIRST_FORMAT_VERSION: Final = 1
+"""What a new store begins at. `user_version` is the cluster version that the store is of, raised by
+the log; a store of a newer one than `FORMAT_VERSION` is refused."""
 
 # `tail` and `head` come before `value`: a column behind a large value costs a walk along its
 # overflow pages. Virtual columns cost nothing until somebody reads them. `kv` has all that a count,
@@ -110,5 +111,12 @@ ALL_ALARMS: Final = "SELECT member, type FROM alarms"
 PUT_ALARM: Final = "INSERT OR IGNORE INTO alarms VALUES (?, ?)"
 DELETE_ALARM: Final = "DELETE FROM alarms WHERE member = ? AND type = ?"
 
+READ_FORMAT_VERSION: Final = "PRAGMA user_version"
+
 GET_META: Final = "SELECT value FROM meta WHERE name = ?"
 PUT_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+
+
+def write_format_version(version: int) -> str:
+    """Part of the transaction that runs it; a pragma takes no bound parameter."""
+    return f"PRAGMA user_version = {version:d}"

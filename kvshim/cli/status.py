@@ -39,12 +39,24 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"Applied {found['applied_index']} of {found['commit_index']}, store"
         f" {found['db_bytes'] / (1 << 20):.1f} MiB, in use"
         f" {found['db_bytes_in_use'] / (1 << 20):.1f} MiB",
+        *_versions(found),
         *_certificates(found["certificates"]),
         _backup(found["last_backup"]),
         "",
         *_table(found["members"]),
     ]
     return lines + [f"Warning: {text}" for text in (*quorum["warnings"], *found["warnings"])]
+
+
+def _versions(found: Mapping[str, Any]) -> list[str]:
+    """One line while not all members run the same program; a leader may be too old to say."""
+    runs_at = found["cluster_version"]
+    listed = {_name(m): m.get("program_version") for m in found["members"]}
+    known = {version for version in listed.values() if version} | {found["program_version"]}
+    if known == {runs_at}:
+        return []
+    named = ", ".join(f"{name} {version or '?'}" for name, version in sorted(listed.items()))
+    return [f"The cluster runs at version {runs_at}; its members' programs can: {named}"]
 
 
 def _certificates(found: Sequence[Mapping[str, str]]) -> list[str]:

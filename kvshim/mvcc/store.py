@@ -329,6 +329,11 @@ class WriteBatch(ReadView):
         self._session.run(schema.DELETE_ALARM, (_signed(member), kind))
         self.written += (member & U32, kind)
 
+    def raise_format(self, version: int) -> None:
+        """The store is of this cluster version from now on: older programs refuse it."""
+        self._session.run(schema.write_format_version(version))
+        self.written.append(version)
+
     def meta_put(self, name: str, value: bytes) -> None:
         """Keep a named value of the node's own."""
         self._session.run(schema.PUT_META, (name, value))

@@ -87,6 +87,13 @@ class ReadView:
         self.walked_id = walked_id
         self._known_hash = known_hash
 
+    @property
+    def format_version(self) -> int:
+        """The cluster version that the store is of."""
+        row = self._session.one(schema.READ_FORMAT_VERSION)
+        assert row is not None
+        return int(row[0])
+
     # --- live keys -----------------------------------------------------------------------------
 
     def get(self, key: bytes) -> KeyValue | None:

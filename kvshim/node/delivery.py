@@ -19,6 +19,7 @@ from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
+from kvshim.server.versions import ClusterVersion
 from kvshim.types import Revision
 from kvshim.watch.hub import Hub
 
@@ -31,6 +32,7 @@ class Delivery:
     hub: Hub
     lessor: Lessor
     members: MemberBook
+    version: ClusterVersion
     alarms: Alarms
     quota: Quota
     proposer: Proposer
@@ -63,6 +65,7 @@ class Delivery:
         if outcome.effects:
             self.lessor.observe(outcome.effects)
             self.members.observe(outcome.effects)
+            self.version.observe(outcome.effects)
             for change in self.alarms.observe(outcome.effects):
                 self.reports.alarm_changed(change)
             self.quota.observe(self.alarms.own_nospace)
@@ -75,6 +78,7 @@ class Delivery:
         self.hub.restored(restored.revision)
         self.lessor.restore(restored.leases)
         self.members.replace(restored.members)
+        self.version.replace(restored.version)
         before, after = set(self.alarms.standing), set(restored.alarms)
         changes = [AlarmChanged(*alarm, raised=alarm in after) for alarm in before ^ after]
         for change in self.alarms.observe(changes):

@@ -24,7 +24,7 @@ from kvshim.transport.client_tls import resolve_client_tls
 from kvshim.transport.http2.server import Http2Server
 from kvshim.transport.inflight import InFlight
 from kvshim.transport.options import ServerOptions
-from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
+from kvshim.version import CLUSTER_VERSION, ETCD_VERSION, etcd_cluster_version
 
 
 class Edge:
@@ -118,10 +118,14 @@ def _front(
 
 def _router(parts: Parts) -> Router:
     health = HealthPages(NodeHealth(parts), parts.metrics.health, parts.logger)
-    versions = Versions(ETCD_VERSION, CLUSTER_VERSION, CLUSTER_VERSION)
+    cluster = parts.delivery.version
+
+    def versions() -> Versions:
+        return Versions(ETCD_VERSION, etcd_cluster_version(cluster.current), CLUSTER_VERSION)
+
     pages = {
         **health.routes(),
-        **version_routes(lambda: versions),
+        **version_routes(versions),
         **metrics_routes(parts.metrics),
     }
     return Router(pages, parts.logger)

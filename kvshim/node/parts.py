@@ -60,9 +60,12 @@ from kvshim.server.reader import Reader
 from kvshim.server.roles import Roles
 from kvshim.server.status import METHOD as STATUS_METHOD
 from kvshim.server.status import ClusterStatus
+from kvshim.server.versions import ClusterVersion, VersionRaiser
 from kvshim.transport.options import GRPC_OVERHEAD_BYTES
+from kvshim.version import FORMAT_VERSION
 from kvshim.watch.hub import Hub
 from raft.node import Node, NodeHooks
+from raft.transport import Formats
 
 
 @dataclass(slots=True)
@@ -87,6 +90,7 @@ class Parts:
     trust: Trust
     primacy: LeasePrimacy
     roles: Roles
+    raiser: VersionRaiser
 
     def methods(self) -> list[Method]:
         """Everything that clients can call, for a transport."""
@@ -191,14 +195,20 @@ async def build(
     )
     timeout_seconds = request_timeout_seconds(config.election_ms)
     readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
-    proposer = Proposer(
-        log, member_id, config.max_request_bytes, timeout_seconds, leadership=leadership
-    )
-    own = OwnProposals(proposer, member_id, lambda: leadership.leads, reports.compaction_failed)
     with store.read() as view:
+        version = ClusterVersion(view.format_version)
         alarms = Alarms(view.alarms(), member_id)
         leases = list(view.leases())
         members = members_of(view) or formation.others
+    proposer = Proposer(
+        log,
+        member_id,
+        config.max_request_bytes,
+        timeout_seconds,
+        leadership=leadership,
+        gate=version,
+    )
+    own = OwnProposals(proposer, member_id, lambda: leadership.leads, reports.compaction_failed)
     quota = Quota(
         config.quota_backend_bytes,
         lambda: storage.backend.bytes_in_use,
@@ -215,6 +225,7 @@ async def build(
         hub=Hub(store, readers, config.watch_progress_notify_interval_s, logger),
         lessor=lessor,
         members=book,
+        version=version,
         alarms=alarms,
         quota=quota,
         proposer=proposer,
@@ -246,6 +257,7 @@ async def build(
         book=book,
         logger=logger,
         trust=trust,
+        formats=Formats(FORMAT_VERSION, lambda: version.current),
     )
     peers.show(book.members)
     status = ClusterStatus(
@@ -253,6 +265,8 @@ async def build(
         book,
         leadership,
         log,
+        version=version,
+        announced=peers.announced,
         reached=peers.reached,
         ask_leader=peers.ask_leader,
         sizes=lambda: storage.backend.sizes(),  # noqa: PLW0108 - snapshots replace it
@@ -295,6 +309,7 @@ async def build(
         peers=peers,
         trust=trust,
         primacy=primacy,
+        raiser=VersionRaiser(version, leadership, book, proposer, peers.announced),
         roles=Roles(leadership, book, ready=peers.caught_up, reached=peers.reached, now=loop.time),
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from kvshim.server.lease_calls import KEEPALIVE_METHOD, TRY_SECONDS, TTL_METHOD,
 from kvshim.server.members import MemberBook
 from kvshim.server.repair import CALL_SECONDS
 from kvshim.transport.peer_tls import peer_credentials
+from kvshim.version import FORMAT_VERSION
 from raft.core.messages import InstallSnapshot, Message
 from raft.interface import LogError, MemberId, StateMachine
 from raft.node import Node
@@ -26,6 +28,7 @@ from raft.snapshots import SnapshotSender
 from raft.transport import (
     CallPeer,
     CallRefused,
+    Formats,
     Handler,
     Identity,
     PeerTransport,
@@ -54,6 +57,7 @@ class Peers:
         book: MemberBook,
         logger: Logger,
         trust: Trust,
+        formats: Formats,
     ) -> None:
         self._trust = trust
         self._config = config
@@ -66,7 +70,10 @@ class Peers:
         self.transport = PeerTransport(
             Identity(cluster_id, book.own_id),
             self,
-            options=trust.options() if trust.rules else _options(config, directory, logger),
+            options=replace(
+                trust.options() if trust.rules else _options(config, directory, logger),
+                formats=formats,
+            ),
             hooks=_Told(logger),
         )
         self.transport.handle(INFO_METHOD, self._tell_cluster, open_to_strangers=True)
@@ -126,6 +133,11 @@ class Peers:
         """Members that are connected now, this one included."""
         others = self.transport.status().items()
         return {self._book.own_id} | {member for member, way in others if way.connected}
+
+    def announced(self) -> dict[int, int]:
+        """By member connected now, the newest cluster version that its program can run at."""
+        others = self.transport.status().items()
+        return {member: way.format_version for member, way in others if way.connected}
 
     def caught_up(self) -> set[int]:
         """Members that follow the log closely; empty unless this one leads."""
@@ -192,10 +204,12 @@ def _options(config: Config, directory: Path, logger: Logger) -> TransportOption
 
     hosts = [url.host for url in config.listen_peer_urls]
     credentials = peer_credentials(config.peer_tls, directory, hosts, warn)
+    formats = Formats(FORMAT_VERSION)
     if credentials is None:
-        return TransportOptions(directory)
+        return TransportOptions(directory, formats=formats)
     return TransportOptions(
         directory,
+        formats=formats,
         server_tls=credentials.server,
         client_tls=credentials.client,
         authorize=credentials.authorize,

@@ -125,6 +125,7 @@ class _Run:
             parts.same.scrubber.run(),
             parts.same.divergence.run(),
             parts.roles.run(),
+            parts.raiser.run(),
             self._become_ready(parts),
         ]
         if parts.trust.keeper is not None:

@@ -39,9 +39,10 @@ from kvshim.pki.certificates import (
 from kvshim.pki.contexts import joining_context, probe_context, shown_ca
 from kvshim.pki.files import Pki, write_private
 from kvshim.pki.tokens import JoinToken
+from kvshim.version import FORMAT_VERSION
 from raft.transport.calls import Caller
 from raft.transport.dialling import Dialler
-from raft.transport.options import CallRefused, Identity, TransportOptions
+from raft.transport.options import CallRefused, Formats, Identity, TransportOptions
 from raft.types import LogError
 
 JOINED_NAME: Final = "joined.json"
@@ -76,7 +77,10 @@ class PeerCalls(Protocol):
 def strangers_calls(data_dir: Path) -> PeerCalls:
     """The calls of a node that is no member yet."""
     options = TransportOptions(
-        snapshot_dir=data_dir, connect_seconds=CALL_TIMEOUT_SECONDS / 4, handshake_seconds=10.0
+        snapshot_dir=data_dir,
+        formats=Formats(FORMAT_VERSION),
+        connect_seconds=CALL_TIMEOUT_SECONDS / 4,
+        handshake_seconds=10.0,
     )
     return Caller(Dialler(Identity(0, 0), options), lambda _: ())
 

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -41,6 +41,16 @@ OFFER_AGAIN_SECONDS = 0.05
 _M = TypeVar("_M", bound=Message)
 
 
+class Gate(Protocol):
+    """What the cluster's version lets pass; `kvshim.server.versions`."""
+
+    closed: frozenset[str]
+    """Kinds of command that have to wait: none, once all members run the same program."""
+
+    async def admit(self, command: Command) -> None:
+        """Wait until it may be proposed. Raises `RequestError`."""
+
+
 class Proposer:
     """Proposes commands and gives each caller the response that apply made for it.
 
@@ -57,8 +67,10 @@ class Proposer:
         *,
         leadership: Leadership | None = None,
         connected_since: Callable[[float], bool] = lambda _: True,
+        gate: Gate | None = None,
     ) -> None:
         self._log = log
+        self._gate = gate
         self._request_bytes_max = request_bytes_max
         self._timeout_seconds = timeout_seconds
         self._leadership = leadership
@@ -93,6 +105,8 @@ class Proposer:
             raise Stopped
         if len(self._waiting) >= WAITING_MAX:
             raise TooManyRequests
+        if self._gate is not None and self._gate.closed:
+            await self._gate.admit(command)
         self._next_id += 1
         command.id = self._next_id
         data = command.SerializeToString()

@@ -18,6 +18,8 @@ from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.server.expiry import Expiry, warnings
 from kvshim.server.leadership import Leadership
 from kvshim.server.members import MemberBook
+from kvshim.server.versions import ClusterVersion
+from kvshim.version import FORMAT_VERSION
 from raft.interface import ReplicatedLog
 
 METHOD = "status"
@@ -55,7 +57,9 @@ def quorum(members: Sequence[Member], reached: AbstractSet[int]) -> dict[str, An
 
 
 class ClusterStatus:
-    """Gathers it. `ask_leader` calls a method at the leader, `reached` names who is connected."""
+    """Gathers it. `ask_leader` calls a method at the leader, `reached` names who is connected,
+    `announced` the newest cluster version that their programs can run at.
+    """
 
     def __init__(
         self,
@@ -64,6 +68,8 @@ class ClusterStatus:
         leadership: Leadership,
         log: ReplicatedLog,
         *,
+        version: ClusterVersion,
+        announced: Callable[[], Mapping[int, int]],
         reached: Callable[[], AbstractSet[int]],
         ask_leader: Callable[[str, bytes], Awaitable[bytes]],
         sizes: Callable[[], Sizes],
@@ -76,6 +82,8 @@ class ClusterStatus:
         self._book = book
         self._leadership = leadership
         self._log = log
+        self._version = version
+        self._announced = announced
         self._reached = reached
         self._ask_leader = ask_leader
         self._sizes = sizes
@@ -125,6 +133,7 @@ class ClusterStatus:
     def _view(self) -> dict[str, Any]:
         status, sizes, leadership = self._log.status(), self._sizes(), self._leadership
         matches, reached = dict(status.matches), self._reached()
+        versions = {**self._announced(), self._book.own_id: FORMAT_VERSION}
         return {
             "cluster_id": f"{self._cluster_id:x}",
             "member_id": f"{self._book.own_id:x}",
@@ -133,6 +142,8 @@ class ClusterStatus:
             "term": int(status.term),
             "applied_index": self._applied(),
             "commit_index": int(status.commit_index),
+            "cluster_version": self._version.current,
+            "program_version": FORMAT_VERSION,
             "db_bytes": sizes.db_bytes,
             "db_bytes_in_use": sizes.db_bytes_in_use,
             "members": [
@@ -145,6 +156,7 @@ class ClusterStatus:
                     "lag_entries": status.last_index - matches[member.id]  # type: ignore[index]
                     if member.id in matches
                     else (0 if member.id == self._book.own_id and leadership.leads else None),
+                    "program_version": versions.get(member.id),
                     "peer_urls": list(member.peer_urls),
                     "client_urls": list(member.client_urls),
                 }

@@ -8,15 +8,17 @@ newer                 a vote request, lease not over      ignored (thesis 4.2.3,
 older                 a leader's word                     answered NewerTerm
                       a vote request or pre-vote          refused with the newer term (5.1)
                       a forward                           refused if it was surely not taken
+                      a forward's refusal                 heeded: it holds for ever
                       anything else                       ignored
 """
 
 from __future__ import annotations
 
-from raft.core.forwarding import refuse_late
+from raft.core.forwarding import on_forward_refused, refuse_late
 from raft.core.messages import (
     AppendRequest,
     Forward,
+    ForwardRefused,
     Heartbeat,
     InstallSnapshot,
     Message,
@@ -68,6 +70,9 @@ def _answer_older(r: Replica, m: Message) -> bool:
             r.send_after_persist(VoteResponse(r.id, m.sender, r.term, granted=False))
         case Forward():
             refuse_late(r, m)
+        case ForwardRefused():
+            # It may come behind the next leader's word, by another connection.
+            on_forward_refused(r, m)
         case _:
             pass
     return False

@@ -250,6 +250,11 @@ class Node:
         """How far the caller said that it applied."""
         return self._replica.log.applied
 
+    @property
+    def following(self) -> tuple[MemberId, Term]:
+        """The leader, if one is known, and the term, before they are on disk."""
+        return self._replica.leader, self._replica.term
+
     def status(self) -> CoreStatus:
         """The present view."""
         r = self._replica

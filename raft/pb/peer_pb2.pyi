@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Hello(_message.Message):
-    __slots__ = ("oldest_version", "newest_version", "cluster_id", "member_id", "target_id", "purpose")
+    __slots__ = ("oldest_version", "newest_version", "cluster_id", "member_id", "target_id", "purpose", "format_version")
     class Purpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PURPOSE_UNSPECIFIED: _ClassVar[Hello.Purpose]
@@ -27,25 +27,29 @@ class Hello(_message.Message):
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     TARGET_ID_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_VERSION_FIELD_NUMBER: _ClassVar[int]
     oldest_version: int
     newest_version: int
     cluster_id: int
     member_id: int
     target_id: int
     purpose: Hello.Purpose
-    def __init__(self, oldest_version: _Optional[int] = ..., newest_version: _Optional[int] = ..., cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., target_id: _Optional[int] = ..., purpose: _Optional[_Union[Hello.Purpose, str]] = ...) -> None: ...
+    format_version: int
+    def __init__(self, oldest_version: _Optional[int] = ..., newest_version: _Optional[int] = ..., cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., target_id: _Optional[int] = ..., purpose: _Optional[_Union[Hello.Purpose, str]] = ..., format_version: _Optional[int] = ...) -> None: ...
 
 class HelloAnswer(_message.Message):
-    __slots__ = ("refusal", "version", "cluster_id", "member_id")
+    __slots__ = ("refusal", "version", "cluster_id", "member_id", "format_version")
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_VERSION_FIELD_NUMBER: _ClassVar[int]
     refusal: str
     version: int
     cluster_id: int
     member_id: int
-    def __init__(self, refusal: _Optional[str] = ..., version: _Optional[int] = ..., cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ...) -> None: ...
+    format_version: int
+    def __init__(self, refusal: _Optional[str] = ..., version: _Optional[int] = ..., cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., format_version: _Optional[int] = ...) -> None: ...
 
 class Entry(_message.Message):
     __slots__ = ("index", "term", "data", "kind")

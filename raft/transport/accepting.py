@@ -161,7 +161,7 @@ class Acceptor:
                 _, connection = await asyncio.get_running_loop().connect_accepted_socket(
                     FrameConnection, sock, ssl=options.server_tls if listener.tls else None
                 )
-                hello = await admit(connection, self._me, options.authorize)
+                hello = await admit(connection, self._me, options)
             if hello.member_id != STRANGER:
                 self._unknown.pop(key, None)
             await self._use(connection, hello, address)

@@ -69,7 +69,7 @@ class Dialler:
             )
         try:
             async with asyncio.timeout(options.handshake_seconds):
-                hello = await introduce(connection, self.me, target, purpose, options.authorize)
+                hello = await introduce(connection, self.me, target, purpose, options)
         except BaseException:
             connection.end("the handshake failed")
             raise

@@ -12,13 +12,14 @@ from raft.pb import peer_pb2 as pb
 from raft.transport.connection import FrameConnection
 from raft.transport.frames import Kind, ProtocolError, frame
 from raft.transport.options import (
+    FIRST_FORMAT,
     NEWEST_VERSION,
     OLDEST_VERSION,
     STRANGER,
-    Authorize,
     Hello,
     Identity,
     Purpose,
+    TransportOptions,
 )
 from raft.types import MemberId
 
@@ -35,7 +36,7 @@ async def introduce(
     me: Identity,
     target: MemberId,
     purpose: Purpose,
-    authorize: Authorize,
+    options: TransportOptions,
 ) -> Hello:
     """As the one who dialled: returns who answered.
 
@@ -48,6 +49,7 @@ async def introduce(
         member_id=me.member_id,
         target_id=target,
         purpose=purpose.name,
+        format_version=options.formats.newest,
     )
     connection.write(frame(Kind.HELLO, hello.SerializeToString()))
     kind, body = await connection.receive()
@@ -59,22 +61,24 @@ async def introduce(
         raise HandshakeRefused("what answers there is no member of a cluster")
     if answer.refusal:
         raise HandshakeRefused(f"it refuses: {answer.refusal}")
-    other = Hello(answer.cluster_id, MemberId(answer.member_id), purpose)
+    announced = answer.format_version or FIRST_FORMAT
+    other = Hello(answer.cluster_id, MemberId(answer.member_id), purpose, announced)
     if not OLDEST_VERSION <= answer.version <= NEWEST_VERSION:
         raise HandshakeRefused(f"it speaks version {answer.version} of the protocol")
     if me.cluster_id and other.cluster_id != me.cluster_id:
         raise HandshakeRefused(_other_cluster(other.cluster_id, me))
     if target not in (STRANGER, other.member_id):
         raise HandshakeRefused(f"member {other.member_id:x} answers, not {target:x}")
-    if connection.encrypted and me.member_id != STRANGER:
+    reason = options.formats.refusal(other.format_version)
+    if reason is None and connection.encrypted and me.member_id != STRANGER:
         # A joiner has checked the server's certificate against the CA that its token names.
-        reason = authorize(connection.certificate, other)
-        if reason is not None:
-            raise HandshakeRefused(reason)
+        reason = options.authorize(connection.certificate, other)
+    if reason is not None:
+        raise HandshakeRefused(reason)
     return other
 
 
-async def admit(connection: FrameConnection, me: Identity, authorize: Authorize) -> Hello:
+async def admit(connection: FrameConnection, me: Identity, options: TransportOptions) -> Hello:
     """As the one who was dialled: returns who it is. Raises as `introduce` does."""
     kind, body = await connection.receive()
     if kind != Kind.HELLO:
@@ -84,12 +88,13 @@ async def admit(connection: FrameConnection, me: Identity, authorize: Authorize)
         purpose = Purpose(hello.purpose)
     except (DecodeError, ValueError):
         raise ProtocolError("what dialled is no member of a cluster") from None
-    other = Hello(hello.cluster_id, MemberId(hello.member_id), purpose)
+    announced = hello.format_version or FIRST_FORMAT
+    other = Hello(hello.cluster_id, MemberId(hello.member_id), purpose, announced)
     version = min(NEWEST_VERSION, hello.newest_version)
-    reason = _refusal(hello, other, version, me)
+    reason = _refusal(hello, other, version, me) or options.formats.refusal(announced)
     if reason is None and other.member_id != STRANGER:
-        reason = authorize(connection.certificate, other)
-    answer = pb.HelloAnswer(refusal=reason or "")
+        reason = options.authorize(connection.certificate, other)
+    answer = pb.HelloAnswer(refusal=reason or "", format_version=options.formats.newest)
     if reason is None:
         answer.version, answer.cluster_id, answer.member_id = version, me.cluster_id, me.member_id
     connection.write(frame(Kind.HELLO_ANSWER, answer.SerializeToString()))

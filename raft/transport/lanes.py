@@ -53,6 +53,7 @@ class Lane:
         self._url = ""
         self._moved = asyncio.Event()
         self.dropped = 0
+        self.format_version = 0
         self.connected = asyncio.Event()
 
     def set_urls(self, urls: Sequence[str]) -> None:
@@ -64,22 +65,23 @@ class Lane:
         if self._connection is not None and self._url not in self._urls:
             self._connection.finish("the member has another address now")
 
-    def send(self, message: Message) -> None:
-        """Queue it, or drop it and say that the member is unreachable."""
+    def send(self, message: Message) -> bool:
+        """Queue it, or drop it, return False and say that the member is unreachable."""
         if self._connection is None:
             self._drop()
-            return
+            return False
         head, body = encode(message)
         size = len(head) + len(body)
         full = len(self._queue) >= self._messages_max or self._bytes + size > self._bytes_max
         if (self._queue and full) or len(body) > self._dialler.options.frame_bytes_max:
             self._drop()
-            return
+            return False
         self._queue.append((head, body))
         self._bytes += size
         if not self._flush_due:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
+        return True
 
     async def run(self) -> None:
         """Keep the lane connected until cancelled."""
@@ -107,11 +109,12 @@ class Lane:
     async def _connect_once(self) -> bool:
         """Connect and stay; returns whether there was a connection."""
         try:
-            connection, _ = await self._dialler.open(self._url, self._member, self._purpose)
+            connection, hello = await self._dialler.open(self._url, self._member, self._purpose)
         except (OSError, LogError) as error:
             self._hooks.unreachable(self._member, self._url, describe(error))
             return False
         self._connection = connection
+        self.format_version = hello.format_version
         self._told = False
         if self._url not in self._urls:  # moved meanwhile
             connection.finish("the member has another address now")
@@ -184,9 +187,9 @@ class PeerLanes:
         """Begin to connect."""
         self._tasks = [asyncio.create_task(lane.run()) for lane in (self.urgent, self.bulk)]
 
-    def send(self, message: Message) -> None:
-        """Choose the lane."""
-        (self.bulk if isinstance(message, _BULK) else self.urgent).send(message)
+    def send(self, message: Message) -> bool:
+        """Choose the lane; False if it was dropped."""
+        return (self.bulk if isinstance(message, _BULK) else self.urgent).send(message)
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Disconnect; returns what is to be waited for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, Protocol
@@ -15,6 +15,9 @@ from raft.types import MemberId
 OLDEST_VERSION: Final = 1
 NEWEST_VERSION: Final = 1
 """Of the protocol between members; the newest that both know is spoken."""
+
+FIRST_FORMAT: Final = 1
+"""The format version of programs that announce none."""
 
 STRANGER: Final = MemberId(0)
 """Who has no identity in this cluster; may only make calls that are open to strangers."""
@@ -57,6 +60,27 @@ class Hello:
     cluster_id: int
     member_id: MemberId
     purpose: Purpose
+    format_version: int = FIRST_FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """Versions of what entries and snapshots hold: the newest that this program can take, and what
+    the cluster runs at now. Whoever cannot take that is refused, on both sides.
+    """
+
+    newest: int = FIRST_FORMAT
+    in_use: Callable[[], int] = lambda: FIRST_FORMAT
+
+    def refusal(self, announced: int) -> str | None:
+        """Why a program that announced this version cannot be talked to; None if it can."""
+        in_use = self.in_use()
+        if announced >= in_use:
+            return None
+        return (
+            f"the cluster runs at version {in_use} and a program that knows up to {announced} wants"
+            " to take part: start the newer program on that node"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +119,7 @@ class TransportOptions:
     server_tls: ssl.SSLContext | None = None
     client_tls: ssl.SSLContext | None = None
     authorize: Authorize = authorize_all
+    formats: Formats = field(default_factory=Formats)
 
     frame_bytes_max: int = 64 << 20
     call_bytes_max: int = 4 << 20

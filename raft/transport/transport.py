@@ -32,10 +32,14 @@ _REFUSALS_APART_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """How the way to one member is: both connections up, and messages that were dropped."""
+    """How the way to one member is: both connections up, and messages that were dropped.
+
+    `format_version` is what its program announced on the last connection; 0 before the first.
+    """
 
     connected: bool
     dropped: int
+    format_version: int
 
 
 class PeerTransport:
@@ -120,15 +124,18 @@ class PeerTransport:
                 self._caller.forget(member)
             lanes.set_urls(urls)
 
-    def send(self, messages: Sequence[Message]) -> None:
+    def send(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Queue messages to whom they name; never waits. What cannot go now is dropped.
 
-        Raises TypeError for an `InstallSnapshot`: that is `send_snapshot`.
+        Returns what was dropped: it never left. Raises TypeError for an `InstallSnapshot`: that is
+        `send_snapshot`.
         """
+        dropped: list[Message] = []
         for message in messages:
             lanes = self._peers.get(message.to)
-            if lanes is not None:
-                lanes.send(message)
+            if lanes is None or not lanes.send(message):
+                dropped.append(message)
+        return dropped
 
     async def send_snapshot(
         self, to: MemberId, term: Term, snapshot: SnapshotMeta, path: Path
@@ -166,6 +173,7 @@ class PeerTransport:
             member: PeerStatus(
                 lanes.urgent.connected.is_set() and lanes.bulk.connected.is_set(),
                 lanes.urgent.dropped + lanes.bulk.dropped,
+                min(lanes.urgent.format_version, lanes.bulk.format_version),
             )
             for member, lanes in self._peers.items()
         }

@@ -26,6 +26,7 @@ from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
+from kvshim.server.versions import ClusterVersion
 from kvshim.types import Revision
 from kvshim.watch.hub import Hub
 from tests.apply.support import KEYS, Member, put
@@ -61,6 +62,7 @@ class Node:
             quota=Quota(1 << 30, lambda: 0, nothing, 1 << 20),
             proposer=proposer,
             members=MemberBook(OWN_ID, (), proposer),
+            version=ClusterVersion(1),
             reader=Reader(store, log, self.readers, 5),
             physical=PhysicalCompaction(store.physically_compacted),
             reports=Reports(logger, Metrics(config.config.metrics), 10),

@@ -11,6 +11,7 @@ import pytest
 
 from kvshim.backend.backend import Backend
 from kvshim.errors import StartupError
+from kvshim.version import FORMAT_VERSION
 from tests.backend.support import content, open_store, put
 
 
@@ -60,7 +61,7 @@ def overwritten_schema(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (newer_format, "has format 99, this program knows up to 1"),
+        (newer_format, f"has format 99, this program knows up to {FORMAT_VERSION}"),
         (other_program, "another program's database"),
         (not_a_database, "not a kvshim store"),
         (cut_short, "is corrupt"),

@@ -10,6 +10,7 @@ import pytest
 
 from raft.core.messages import AppendRequest, Heartbeat
 from raft.pb import peer_pb2 as pb
+from raft.transport import CallRefused, Formats
 from raft.transport.frames import Kind, frame
 from raft.types import LogError, MemberId
 from tests.raft_transport.members import CLUSTER, Wire, append, heartbeat, host, hosts
@@ -278,3 +279,60 @@ async def test_ports_that_are_taken_are_one_sentence_and_nothing_is_claimed(tmp_
             one.transport.bind([("127.0.0.1", 0, True)])
         with pytest.raises(LogError, match="no address of a member"):
             one.transport.set_peers({TWO: ["ftp://x:1"]})
+
+
+def formats(newest: int, in_use: int) -> Formats:
+    return Formats(newest, lambda: in_use)
+
+
+async def test_members_announce_what_their_programs_can_take(tmp_path: Path):
+    one = await host(1, tmp_path, formats=formats(3, 2))
+    async with hosts(one, await host(2, tmp_path, formats=formats(2, 2))) as (_, two):
+        one.transport.set_peers({TWO: [two.url]})
+        two.transport.set_peers({ONE: [one.url]})
+        await one.transport.connected(TWO)
+        await two.transport.connected(ONE)
+        assert one.transport.status()[TWO].format_version == 2
+        assert two.transport.status()[ONE].format_version == 3
+
+
+@pytest.mark.parametrize(("in_use", "refused"), [(1, False), (2, True)])
+async def test_a_program_that_announces_nothing_is_of_the_first_version(
+    tmp_path: Path, in_use: int, refused: bool
+):
+    hello = pb.Hello(
+        oldest_version=1,
+        newest_version=1,
+        cluster_id=CLUSTER,
+        member_id=1,
+        target_id=2,
+        purpose=pb.Hello.URGENT,
+    )
+    async with hosts(await host(2, tmp_path, formats=formats(2, in_use))) as (two,):
+        reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
+        writer.write(frame(Kind.HELLO, hello.SerializeToString()))
+        size, _ = struct.unpack(">IB", await reader.readexactly(5))
+        answer = pb.HelloAnswer.FromString(await reader.readexactly(size))
+        writer.close()
+    assert bool(answer.refusal) == refused
+    assert answer.format_version == 2
+
+
+async def test_who_is_older_than_the_cluster_is_refused_by_whoever_is_dialled(tmp_path: Path):
+    one = await host(1, tmp_path, formats=formats(1, 1))
+    async with hosts(one, await host(2, tmp_path, formats=formats(2, 2))) as (_, two):
+        one.transport.set_peers({TWO: [two.url]})
+        await one.notes.until(lambda: one.notes.failures)
+        assert "the cluster runs at version 2" in one.notes.failures[0]
+        assert "start the newer program" in one.notes.failures[0]
+        assert not one.transport.status()[TWO].connected
+        with pytest.raises(CallRefused, match="knows up to 1"):  # a joiner's calls as well
+            await one.transport.call(two.url, "cluster-info", b"", 5.0)
+
+
+async def test_who_is_older_than_the_cluster_is_refused_by_whoever_dials(tmp_path: Path):
+    one = await host(1, tmp_path, formats=formats(2, 2))
+    async with hosts(one, await host(2, tmp_path, formats=formats(1, 1))) as (_, two):
+        one.transport.set_peers({TWO: [two.url]})
+        await one.notes.until(lambda: one.notes.failures)
+        assert "the cluster runs at version 2" in one.notes.failures[0]

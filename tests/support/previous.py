@@ -1,6 +1,6 @@
-"""An earlier version of kvshim out of this repository's history, to start beside the present one.
+"""Other versions of kvshim, to start beside the present one: an earlier commit, or one made up.
 
-Generated messages are committed, so a version is its files and the present environment.
+Generated messages are committed, so an earlier version is its files and the present environment.
 """
 
 from __future__ import annotations
@@ -16,6 +16,17 @@ from tests.support.datastore import REPOSITORY
 
 GIT_SECONDS_MAX = 60
 START = "import sys; from kvshim.cli.main import main; sys.exit(main())"
+LOOK = """
+import kvshim, raft
+from kvshim import version
+print(kvshim.__file__, raft.__file__, getattr(version, "FORMAT_VERSION", 1))
+"""
+MADE_UP = """
+import kvshim.version
+kvshim.version.FORMAT_VERSION = {version}
+from kvshim.apply.versions import LEAST_VERSIONS
+LEAST_VERSIONS.update({least})
+"""
 RUNS_RAFT = "docs/adr/0009-running-raft.md"
 """There since the first version whose members form a cluster."""
 
@@ -29,6 +40,7 @@ class Previous:
     """How to start it: `program` in `environment`."""
 
     commit: str
+    format_version: int
     program: tuple[str, ...]
     environment: dict[str, str]
 
@@ -49,8 +61,8 @@ def previous_version(directory: Path) -> Previous:
     # -P: not what lies in the working directory, which is the present version.
     python = (sys.executable, "-P", "-c")
     environment = {"PYTHONPATH": str(sources)}
-    where = subprocess.run(
-        [*python, "import kvshim, raft; print(kvshim.__file__); print(raft.__file__)"],
+    *where, version = subprocess.run(
+        [*python, LOOK],
         env={**os.environ, **environment},
         check=True,
         capture_output=True,
@@ -58,7 +70,15 @@ def previous_version(directory: Path) -> Previous:
         timeout=GIT_SECONDS_MAX,
     ).stdout.split()
     assert all(Path(file).is_relative_to(sources) for file in where), where
-    return Previous(commit, (*python, START), environment)
+    return Previous(commit, int(version), (*python, START), environment)
+
+
+def made_up_program(version: int, **least: int) -> tuple[str, ...]:
+    """The present program as if this cluster version were its newest.
+
+    `least` says from which version on it proposes a kind of command.
+    """
+    return sys.executable, "-c", MADE_UP.format(version=version, least=least) + START
 
 
 def _git(*arguments: str) -> str:

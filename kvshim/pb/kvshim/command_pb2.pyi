@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Command(_message.Message):
-    __slots__ = ("id", "decided_in_term", "put", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke", "alarm", "member_attributes", "member_update", "lease_checkpoint", "token_add", "token_spend")
+    __slots__ = ("id", "decided_in_term", "put", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke", "alarm", "member_attributes", "member_update", "lease_checkpoint", "cluster_version", "token_add", "token_spend")
     ID_FIELD_NUMBER: _ClassVar[int]
     DECIDED_IN_TERM_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class Command(_message.Message):
     MEMBER_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     MEMBER_UPDATE_FIELD_NUMBER: _ClassVar[int]
     LEASE_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_VERSION_FIELD_NUMBER: _ClassVar[int]
     TOKEN_ADD_FIELD_NUMBER: _ClassVar[int]
     TOKEN_SPEND_FIELD_NUMBER: _ClassVar[int]
     id: int
@@ -37,9 +38,10 @@ class Command(_message.Message):
     member_attributes: _member_pb2.MemberAttributesRequest
     member_update: _member_pb2.MemberUpdateRequest
     lease_checkpoint: LeaseCheckpointRequest
+    cluster_version: ClusterVersionRequest
     token_add: _token_pb2.TokenAddRequest
     token_spend: _token_pb2.TokenSpendRequest
-    def __init__(self, id: _Optional[int] = ..., decided_in_term: _Optional[int] = ..., put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., alarm: _Optional[_Union[_rpc_pb2.AlarmRequest, _Mapping]] = ..., member_attributes: _Optional[_Union[_member_pb2.MemberAttributesRequest, _Mapping]] = ..., member_update: _Optional[_Union[_member_pb2.MemberUpdateRequest, _Mapping]] = ..., lease_checkpoint: _Optional[_Union[LeaseCheckpointRequest, _Mapping]] = ..., token_add: _Optional[_Union[_token_pb2.TokenAddRequest, _Mapping]] = ..., token_spend: _Optional[_Union[_token_pb2.TokenSpendRequest, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., decided_in_term: _Optional[int] = ..., put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., alarm: _Optional[_Union[_rpc_pb2.AlarmRequest, _Mapping]] = ..., member_attributes: _Optional[_Union[_member_pb2.MemberAttributesRequest, _Mapping]] = ..., member_update: _Optional[_Union[_member_pb2.MemberUpdateRequest, _Mapping]] = ..., lease_checkpoint: _Optional[_Union[LeaseCheckpointRequest, _Mapping]] = ..., cluster_version: _Optional[_Union[ClusterVersionRequest, _Mapping]] = ..., token_add: _Optional[_Union[_token_pb2.TokenAddRequest, _Mapping]] = ..., token_spend: _Optional[_Union[_token_pb2.TokenSpendRequest, _Mapping]] = ...) -> None: ...
 
 class LeaseCheckpointRequest(_message.Message):
     __slots__ = ("leases",)
@@ -55,5 +57,15 @@ class LeaseCheckpointRequest(_message.Message):
     def __init__(self, leases: _Optional[_Iterable[_Union[LeaseCheckpointRequest.Lease, _Mapping]]] = ...) -> None: ...
 
 class LeaseCheckpointResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ClusterVersionRequest(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    def __init__(self, version: _Optional[int] = ...) -> None: ...
+
+class ClusterVersionResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
