@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
 )
@@ -45,26 +47,39 @@ func newLoad(opts options) (*load, error) {
 		l.filler[i] = byte(seeded.Uint32())
 	}
 	for i := range opts.connections {
-		config := clientv3.Config{
-			Endpoints:            []string{opts.endpoints[i%len(opts.endpoints)]},
-			DialTimeout:          20 * time.Second,
-			DialKeepAliveTime:    30 * time.Second,
-			DialKeepAliveTimeout: 10 * time.Second,
-		}
-		if !opts.tls.Empty() || opts.tls.TrustedCAFile != "" {
-			tls, err := opts.tls.ClientConfig()
-			if err != nil {
-				return nil, err
-			}
-			config.TLS = tls
-		}
-		client, err := kubernetes.New(config)
+		client, err := l.dial(opts.endpoints[i%len(opts.endpoints)])
 		if err != nil {
 			return nil, err
 		}
 		l.clients = append(l.clients, client)
 	}
 	return l, nil
+}
+
+// dial makes a client with a connection of its own.
+func (l *load) dial(endpoint string) (*kubernetes.Client, error) {
+	config := clientv3.Config{
+		Endpoints:            []string{endpoint},
+		DialTimeout:          20 * time.Second,
+		DialKeepAliveTime:    30 * time.Second,
+		DialKeepAliveTimeout: 10 * time.Second,
+		Username:             l.opts.user,
+		Password:             l.opts.password,
+		Logger:               zap.NewNop(), // stderr has one sentence, and only if a run fails
+	}
+	if l.secure() {
+		tls, err := l.opts.tls.ClientConfig()
+		if err != nil {
+			return nil, err
+		}
+		config.TLS = tls
+	}
+	return kubernetes.New(config)
+}
+
+// secure says whether connections use TLS.
+func (l *load) secure() bool {
+	return !l.opts.tls.Empty() || l.opts.tls.TrustedCAFile != ""
 }
 
 func (l *load) close() {
@@ -124,9 +139,15 @@ type operation func(ctx context.Context, w *worker, i int) error
 
 // forEach runs the operation once for each object, all workers at once, and measures each.
 func (l *load) forEach(ctx context.Context, op operation) (*measurement, error) {
+	return l.repeatedly(ctx, len(l.order), op)
+}
+
+// repeatedly runs the operation so many times, in turn on each object. Two turns on one object may
+// be in flight together unless total is at most the number of objects.
+func (l *load) repeatedly(ctx context.Context, total int, op operation) (*measurement, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	latencies := make([]time.Duration, len(l.order))
+	latencies := make([]time.Duration, total)
 	var next atomic.Int64
 	var group sync.WaitGroup
 	started := time.Now()
@@ -135,12 +156,13 @@ func (l *load) forEach(ctx context.Context, op operation) (*measurement, error) 
 			w := l.newWorker(number)
 			for ctx.Err() == nil {
 				turn := int(next.Add(1)) - 1
-				if turn >= len(l.order) {
+				if turn >= total {
 					return
 				}
+				object := l.order[turn%len(l.order)]
 				sent := time.Now()
-				if err := l.once(ctx, op, w, l.order[turn]); err != nil {
-					cancel(fmt.Errorf("%s: %w", l.key(l.order[turn]), err))
+				if err := l.once(ctx, op, w, object); err != nil {
+					cancel(fmt.Errorf("%s: %w", l.key(object), err))
 					return
 				}
 				latencies[turn] = time.Since(sent)

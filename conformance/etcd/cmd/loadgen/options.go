@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -13,22 +14,31 @@ import (
 
 const defaultPhases = "create,update,get,list,paged,watch,delete"
 
+// makers are the phases that begin with nothing and leave all objects.
+var makers = []string{"create", "fill"}
+
 // options is the command line.
 type options struct {
 	endpoints   []string
 	tls         transport.TLSInfo
+	user        string
+	password    string
 	prefix      string
 	objects     int
 	valueBytes  int
 	workers     int
 	connections int
 	phases      []string
+	getPasses   int
+	changes     int
 	listRepeats int
 	pageLimit   int
 	watchers    int
 	watchRate   int
 	watchTime   time.Duration
 	drainTime   time.Duration
+	stormTime   time.Duration
+	logins      int
 	opTimeout   time.Duration
 	timeout     time.Duration
 	serverPID   int
@@ -42,18 +52,23 @@ func parseOptions(arguments []string) (options, error) {
 	flags.StringVar(&o.tls.TrustedCAFile, "cacert", "", "CA certificate to verify the server with")
 	flags.StringVar(&o.tls.CertFile, "cert", "", "client certificate")
 	flags.StringVar(&o.tls.KeyFile, "key", "", "client key")
+	flags.StringVar(&o.user, "user", "", "log in as this user, with the password in LOADGEN_PASSWORD")
 	flags.StringVar(&o.prefix, "prefix", "/registry/pods/", "prefix of all keys")
 	flags.IntVar(&o.objects, "n", 5000, "number of objects")
 	flags.IntVar(&o.valueBytes, "value-bytes", 1024, "size of each value")
 	flags.IntVar(&o.workers, "workers", 64, "requests in flight")
 	flags.IntVar(&o.connections, "connections", 4, "connections that the workers share")
-	flags.StringVar(&phaseNames, "phases", defaultPhases, "what to run, by comma; also: stream")
+	flags.StringVar(&phaseNames, "phases", defaultPhases, "what to run, by comma; also: fill, stream, listwatch, old, storm")
+	flags.IntVar(&o.getPasses, "get-passes", 1, "how often get reads each object")
+	flags.IntVar(&o.changes, "changes", 300000, "updates between the revision that old reads and its head")
 	flags.IntVar(&o.listRepeats, "list-repeats", 3, "lists of each kind; the median counts")
 	flags.IntVar(&o.pageLimit, "page-limit", 500, "objects in a page")
 	flags.IntVar(&o.watchers, "watchers", 100, "watchers of the whole prefix")
 	flags.IntVar(&o.watchRate, "watch-rate", 200, "updates a second while watching")
 	flags.DurationVar(&o.watchTime, "watch-duration", 5*time.Second, "how long to update while watching")
 	flags.DurationVar(&o.drainTime, "watch-drain", 60*time.Second, "how long to wait for the last events")
+	flags.DurationVar(&o.stormTime, "storm-duration", 20*time.Second, "how long storm keeps listing")
+	flags.IntVar(&o.logins, "logins", 100, "logins, or TLS handshakes, in storm")
 	flags.DurationVar(&o.opTimeout, "op-timeout", 60*time.Second, "limit of one request")
 	flags.DurationVar(&o.timeout, "timeout", time.Hour, "limit of the run")
 	flags.IntVar(&o.serverPID, "server-pid", 0, "process whose CPU time is read around each phase")
@@ -63,6 +78,7 @@ func parseOptions(arguments []string) (options, error) {
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
+	o.password = os.Getenv("LOADGEN_PASSWORD")
 	o.endpoints = strings.Split(endpoints, ",")
 	o.phases = strings.Split(phaseNames, ",")
 	return o, o.validate()
@@ -72,6 +88,7 @@ func (o *options) validate() error {
 	for name, number := range map[string]int{
 		"n": o.objects, "workers": o.workers, "connections": o.connections, "watchers": o.watchers,
 		"watch-rate": o.watchRate, "list-repeats": o.listRepeats, "page-limit": o.pageLimit,
+		"get-passes": o.getPasses, "changes": o.changes, "logins": o.logins,
 	} {
 		if number < 1 {
 			return fmt.Errorf("--%s must be at least 1", name)
@@ -87,8 +104,8 @@ func (o *options) validate() error {
 		if phases[name] == nil {
 			return fmt.Errorf("unknown phase %q", name)
 		}
-		if (name == "create" && i > 0) || (name == "delete" && i < len(o.phases)-1) {
-			return errors.New("create can only be the first phase and delete the last")
+		if (slices.Contains(makers, name) && i > 0) || (name == "delete" && i < len(o.phases)-1) {
+			return errors.New("create and fill can only be the first phase and delete the last")
 		}
 	}
 	return nil
@@ -96,5 +113,5 @@ func (o *options) validate() error {
 
 // startsEmpty says whether the objects are made by this run rather than found.
 func (o *options) startsEmpty() bool {
-	return slices.Contains(o.phases, "create")
+	return slices.Contains(makers, o.phases[0])
 }

@@ -12,9 +12,9 @@ import (
 	"go.etcd.io/etcd/client/v3/kubernetes"
 )
 
-// get reads each object once.
+// get reads each object, as often as asked for.
 func (l *load) get(ctx context.Context) (*measurement, error) {
-	return l.forEach(ctx, func(ctx context.Context, w *worker, i int) error {
+	return l.repeatedly(ctx, l.opts.getPasses*len(l.order), func(ctx context.Context, w *worker, i int) error {
 		answer, err := w.client.Get(ctx, l.key(i), kubernetes.GetOptions{})
 		if err != nil {
 			return err
