@@ -25,7 +25,7 @@ DISK_SECONDS = exponential(0.001, 2, 14)
 
 BATCH_SIZES = exponential(1, 2, 13)
 PAUSE_SECONDS = tuple(sorted((*exponential(0.0005, 2, 14), 0.02)))
-"""0.5 ms to 4.096 s: pauses of the event loop and of the collector; and 20 ms, which is the goal."""
+"""0.5 ms to 4.096 s, and the goal, 20 ms: pauses of the event loop and of the collector."""
 
 
 class CallbackKind(Enum):

@@ -32,6 +32,7 @@ type options struct {
 	getPasses   int
 	changes     int
 	listRepeats int
+	pageRepeats int
 	pageLimit   int
 	watchers    int
 	watchRate   int
@@ -62,6 +63,7 @@ func parseOptions(arguments []string) (options, error) {
 	flags.IntVar(&o.getPasses, "get-passes", 1, "how often get reads each object")
 	flags.IntVar(&o.changes, "changes", 300000, "updates between the revision that old reads and its head")
 	flags.IntVar(&o.listRepeats, "list-repeats", 3, "lists of each kind; the median counts")
+	flags.IntVar(&o.pageRepeats, "paged-repeats", 0, "the same for lists in pages; 0: as --list-repeats")
 	flags.IntVar(&o.pageLimit, "page-limit", 500, "objects in a page")
 	flags.IntVar(&o.watchers, "watchers", 100, "watchers of the whole prefix")
 	flags.IntVar(&o.watchRate, "watch-rate", 200, "updates a second while watching")
@@ -81,6 +83,9 @@ func parseOptions(arguments []string) (options, error) {
 	o.password = os.Getenv("LOADGEN_PASSWORD")
 	o.endpoints = strings.Split(endpoints, ",")
 	o.phases = strings.Split(phaseNames, ",")
+	if o.pageRepeats == 0 {
+		o.pageRepeats = o.listRepeats
+	}
 	return o, o.validate()
 }
 
@@ -88,7 +93,8 @@ func (o *options) validate() error {
 	for name, number := range map[string]int{
 		"n": o.objects, "workers": o.workers, "connections": o.connections, "watchers": o.watchers,
 		"watch-rate": o.watchRate, "list-repeats": o.listRepeats, "page-limit": o.pageLimit,
-		"get-passes": o.getPasses, "changes": o.changes, "logins": o.logins,
+		"paged-repeats": o.pageRepeats,
+		"get-passes":    o.getPasses, "changes": o.changes, "logins": o.logins,
 	} {
 		if number < 1 {
 			return fmt.Errorf("--%s must be at least 1", name)
