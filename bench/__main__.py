@@ -39,6 +39,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", type=_names, help=f"measurements by comma, of {NAMES}")
     parser.add_argument("--list", action="store_true", help="print the measurements and stop")
     parser.add_argument("--server", choices=[kind.value for kind in Kind], help="one server only")
+    parser.add_argument("--with-kine", action="store_true", help="kine, too (takes gcc to build)")
     parser.add_argument("--rounds", type=int, help="of every measurement, instead of its own")
     parser.add_argument("--full", action="store_true", help="three rounds of everything")
     parser.add_argument("--what", help="name of the figures' file (default: what was measured)")
@@ -70,11 +71,17 @@ def plan_of(options: argparse.Namespace) -> Plan:
     chosen = options.only or [measurement for measurement in MEASUREMENTS if measurement.usual]
     return Plan(
         measurements=chosen,
-        servers=[Kind(options.server)] if options.server else [Kind.ETCD, Kind.KVSHIM],
+        servers=_servers(options),
         rounds=rounds,
         scale=replace(Scale(), **{f.name: getattr(options, f.name) for f in fields(Scale)}),
         flags={Kind.ETCD: options.etcd_flag, Kind.KVSHIM: options.kvshim_flag},
     )
+
+
+def _servers(options: argparse.Namespace) -> list[Kind]:
+    if options.server:
+        return [Kind(options.server)]
+    return [Kind.ETCD, Kind.KVSHIM, *([Kind.KINE] if options.with_kine else [])]
 
 
 def name_of(options: argparse.Namespace) -> str:
@@ -95,7 +102,11 @@ def run_of(plan: Plan, what: str, kvshim_version: str, results: Results) -> dict
         "rounds": {one.name: plan.rounds(one) for one in plan.measurements},
         "scale": asdict(plan.scale),
         "flags": {kind.value: list(flags) for kind, flags in plan.flags.items() if flags},
-        "versions": {Kind.ETCD.value: versions.etcd(), Kind.KVSHIM.value: kvshim_version},
+        "versions": {
+            Kind.ETCD.value: versions.etcd(),
+            Kind.KVSHIM.value: kvshim_version,
+            Kind.KINE.value: versions.kine(),
+        },
         "machine": {
             "cores": os.cpu_count(),
             "memory_mib": psutil.virtual_memory().total // (1 << 20),
@@ -117,10 +128,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     plan, began = plan_of(options), time.monotonic()
     try:
-        if any(Kind.ETCD in one.servers for one in plan.measurements) and (
-            Kind.ETCD in plan.servers
-        ):
-            build.build(build.TARGETS["etcd"])
+        for kind in (Kind.ETCD, Kind.KINE):
+            if any(kind in one.takes(plan.servers) for one in plan.measurements):
+                build.build(build.TARGETS[kind.value])
         load.build()
         program = versions.Program.now()
         results = measure(plan, lambda line: print(line, flush=True))

@@ -34,8 +34,8 @@ def margins(lines: Sequence[Line], title: str) -> str:
         _text(svg, LABEL - 10, y + 14, line.figure.label, anchor="end")
         _rectangle(svg, (left, y + 3, max(1.0, abs(length)), ROW - 6), colour)
         subject = line.figure.subject(line.medians.get("kvshim"), line.ratio)
-        shown = f"{subject:,.2f}   goal {line.figure.goal_text()}"
-        _text(svg, WIDTH - NUMBERS + 15, y + 14, shown)
+        _text(svg, WIDTH - NUMBERS / 2, y + 14, f"{subject:,.2f}", anchor="end")
+        _text(svg, WIDTH - NUMBERS / 2 + 20, y + 14, line.figure.goal_text())
     _line(svg, [(middle, TOP - 4), (middle, TOP + ROW * len(judged))], INK)
     _text(svg, middle, TOP - 10, "goal", anchor="middle")
     return _written(svg)

@@ -15,12 +15,10 @@ from rich.table import Table
 from bench import chart
 from bench.figures import OURS, Line, lines
 from bench.load import ROOT
-from bench.measure import MEASUREMENTS
 
 DIRECTORY = ROOT / "docs" / "bench"
 PAGE = "README.md"
 FORMAT = 2
-TITLES = {measurement.name: measurement.title for measurement in MEASUREMENTS}
 
 INTRODUCTION = """\
 # Figures
@@ -117,10 +115,7 @@ def sentences(run: dict[str, Any]) -> list[str]:
             f"Other programs used {sum(shares) / len(shares):.2f} cores on average, at most "
             f"{max(shares):.2f} in a trial."
         )
-    found += [
-        f"Failed: {TITLES.get(name, name)}: {why}" for name, why in sorted(run["failures"].items())
-    ]
-    return found
+    return found + [f"Failed: {what}: {why}" for what, why in sorted(run["failures"].items())]
 
 
 def _section(path: Path, run: dict[str, Any]) -> str:

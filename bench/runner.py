@@ -37,31 +37,32 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The record of each trial in the order they ran, and why a measurement was given up."""
+    """The record of each trial in the order they ran, and why some were given up."""
 
     records: list[Record]
     failures: dict[str, str]
 
 
 def measure(plan: Plan, report: Callable[[str], None]) -> Results:
-    """Runs the plan. A measurement that fails is given up and named; the others go on."""
+    """Runs the plan. What fails on a server is given up there and named; all else goes on."""
     results = Results([], {})
     for measurement in plan.measurements:
         for number, kind in turns(measurement, plan):
+            what = f"{measurement.name} on {kind.value}"
+            if what in results.failures:
+                continue
             try:
                 results.records.append(_once(measurement, kind, number, plan, report))
             except FAILURES as failure:
-                results.failures[measurement.name] = f"{kind.value}: {failure}"
-                report(f"{measurement.name}, {kind.value}: failed: {failure}")
-                break
+                results.failures[what] = str(failure)
+                report(f"{what} failed: {failure}")
     return results
 
 
 def turns(measurement: Measurement, plan: Plan) -> list[tuple[int, Kind]]:
     """Rounds and servers in order; every second round the other way round, so that a machine which
     slows down over time treats both alike."""
-    servers = [kind for kind in measurement.servers if kind in plan.servers]
-    found = []
+    servers, found = measurement.takes(plan.servers), []
     for number in range(1, plan.rounds(measurement) + 1):
         ordered = servers if number % 2 else servers[::-1]
         found += [(number, kind) for kind in ordered]

@@ -85,3 +85,7 @@ class Measurement:
     servers: Sequence[Kind] = (Kind.ETCD, Kind.KVSHIM)
     usual: bool = True
     """Runs unless others are named."""
+
+    def takes(self, chosen: Sequence[Kind]) -> list[Kind]:
+        """Those of the chosen servers that it can measure, in its own order."""
+        return [kind for kind in self.servers if kind in chosen]

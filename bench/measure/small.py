@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from bench.load import WRITES, Phase, cpu_us
 from bench.trial import Figures, Measurement, Outcome, Trial
+from conformance.servers import Kind
+
+LISTS = ("list", "paged", "stream")
+"""The last is RangeStream, which kine does not have."""
 
 
 def rates(phases: dict[str, Phase], prefix: str, *names: str) -> Figures:
@@ -14,13 +18,14 @@ def rates(phases: dict[str, Phase], prefix: str, *names: str) -> Figures:
 def load(trial: Trial) -> Outcome:
     """Create, update, list in every way, delete."""
     with trial.server() as server:
-        names = ("create", "update", "get", "list", "paged", "stream", "delete")
+        lists = LISTS[:-1] if trial.kind is Kind.KINE else LISTS
+        names = ("create", "update", "get", *lists, "delete")
         phases = trial.load(server, trial.scale.objects, *names)
         used = trial.usage(server)
     figures = {
         **rates(phases, "", *WRITES),
         **{f"{name}_p99_ms": phases[name]["p99_ms"] for name in WRITES},
-        **{f"{name}_ms": phases[name]["p50_ms"] for name in ("list", "paged", "stream")},
+        **{f"{name}_ms": phases[name]["p50_ms"] for name in lists},
         "put_cpu_us": cpu_us(phases, "create", "update"),
         "rss_mib": used.rss_mib,
         "rss_peak_mib": used.rss_peak_mib,
@@ -62,7 +67,8 @@ def watch(trial: Trial) -> Outcome:
     return Outcome(figures, {"phases": phases})
 
 
-LOAD = Measurement("load", "create, update, list, delete", load)
+EVERY = (Kind.ETCD, Kind.KVSHIM, Kind.KINE)
+LOAD = Measurement("load", "create, update, list, delete", load, servers=EVERY)
 TLS = Measurement("tls", "the same with TLS and client certificates", tls)
-GET = Measurement("get", "gets of single keys", get, rounds=7, rounds_full=7)
-WATCH = Measurement("watch", "watches and puts at a fixed rate", watch)
+GET = Measurement("get", "gets of single keys", get, rounds=7, rounds_full=7, servers=EVERY)
+WATCH = Measurement("watch", "watches and puts at a fixed rate", watch, servers=EVERY)
