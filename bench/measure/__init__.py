@@ -14,6 +14,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     lag.LAG,
     starts.START,
     idle.IDLE,
+    three.CALM,
     cost.DISK,
     long_load.HOUR,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.trial import Measurement, Outcome, Trial
+from conformance.servers import Kind
 
 
 def old(trial: Trial) -> Outcome:
@@ -18,4 +19,4 @@ def old(trial: Trial) -> Outcome:
     return Outcome(figures, {"phases": phases})
 
 
-OLD = Measurement("old", "reads far back", old, rounds=1)
+OLD = Measurement("old", "reads far back", old, rounds=1, servers=(Kind.KVSHIM,))

@@ -17,14 +17,16 @@ import (
 // load is the state that phases share. An object belongs to one worker at a time, and only the
 // phases change objects, so nothing here is locked.
 type load struct {
-	opts    options
-	clients []*kubernetes.Client
-	objects []object
-	order   []int // a fixed shuffle: a cluster's keys do not come in key order
-	filler  []byte
-	epoch   time.Time // values carry times since then, by the monotonic clock
-	start   int64     // revision before the first phase
-	writes  atomic.Int64
+	opts     options
+	clients  []*kubernetes.Client
+	user     string // as whom new clients log in, if it is set
+	password string
+	objects  []object
+	order    []int // a fixed shuffle: a cluster's keys do not come in key order
+	filler   []byte
+	epoch    time.Time // values carry times since then, by the monotonic clock
+	start    int64     // revision before the first phase
+	writes   atomic.Int64
 }
 
 // object is what this process knows of a key from the answers to its own writes.
@@ -46,14 +48,21 @@ func newLoad(opts options) (*load, error) {
 	for i := range l.filler {
 		l.filler[i] = byte(seeded.Uint32())
 	}
-	for i := range opts.connections {
-		client, err := l.dial(opts.endpoints[i%len(opts.endpoints)])
+	return l, l.connect()
+}
+
+// connect makes the clients that workers share, in the place of those there are.
+func (l *load) connect() error {
+	l.close()
+	l.clients = nil
+	for i := range l.opts.connections {
+		client, err := l.dial(l.opts.endpoints[i%len(l.opts.endpoints)])
 		if err != nil {
-			return nil, err
+			return err
 		}
 		l.clients = append(l.clients, client)
 	}
-	return l, nil
+	return nil
 }
 
 // dial makes a client with a connection of its own.
@@ -63,8 +72,8 @@ func (l *load) dial(endpoint string) (*kubernetes.Client, error) {
 		DialTimeout:          20 * time.Second,
 		DialKeepAliveTime:    30 * time.Second,
 		DialKeepAliveTimeout: 10 * time.Second,
-		Username:             l.opts.user,
-		Password:             l.opts.password,
+		Username:             l.user,
+		Password:             l.password,
 		Logger:               zap.NewNop(), // stderr has one sentence, and only if a run fails
 	}
 	if l.secure() {

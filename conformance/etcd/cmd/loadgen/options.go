@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -21,8 +20,6 @@ var makers = []string{"create", "fill"}
 type options struct {
 	endpoints   []string
 	tls         transport.TLSInfo
-	user        string
-	password    string
 	prefix      string
 	objects     int
 	valueBytes  int
@@ -53,7 +50,6 @@ func parseOptions(arguments []string) (options, error) {
 	flags.StringVar(&o.tls.TrustedCAFile, "cacert", "", "CA certificate to verify the server with")
 	flags.StringVar(&o.tls.CertFile, "cert", "", "client certificate")
 	flags.StringVar(&o.tls.KeyFile, "key", "", "client key")
-	flags.StringVar(&o.user, "user", "", "log in as this user, with the password in LOADGEN_PASSWORD")
 	flags.StringVar(&o.prefix, "prefix", "/registry/pods/", "prefix of all keys")
 	flags.IntVar(&o.objects, "n", 5000, "number of objects")
 	flags.IntVar(&o.valueBytes, "value-bytes", 1024, "size of each value")
@@ -80,7 +76,6 @@ func parseOptions(arguments []string) (options, error) {
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	o.password = os.Getenv("LOADGEN_PASSWORD")
 	o.endpoints = strings.Split(endpoints, ",")
 	o.phases = strings.Split(phaseNames, ",")
 	if o.pageRepeats == 0 {

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/client/v3/kubernetes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -15,6 +17,7 @@ import (
 const (
 	stormLists   = 4
 	loginsAtOnce = 8
+	root         = "root"
 )
 
 // weather is what a storm consisted of.
@@ -27,8 +30,21 @@ type weather struct {
 }
 
 // storm does at once what could hold up a server's event loop: four clients list everything, one
-// copies the whole store, others log in. A server without Snapshot hashes the whole store instead.
+// copies the whole store, others log in. A server without Snapshot hashes the whole store instead,
+// one without accounts only shakes hands.
 func (l *load) storm(ctx context.Context) (*measurement, error) {
+	if err := l.enableAccounts(ctx); err != nil {
+		return nil, err
+	}
+	var listers []*kubernetes.Client
+	for number := range stormLists {
+		client, err := l.dial(l.opts.endpoints[number%len(l.opts.endpoints)])
+		if err != nil {
+			return nil, err
+		}
+		defer client.Close()
+		listers = append(listers, client)
+	}
 	listing, stop := context.WithTimeout(ctx, l.opts.stormTime)
 	defer stop()
 	seen := &weather{}
@@ -46,13 +62,8 @@ func (l *load) storm(ctx context.Context) (*measurement, error) {
 			}
 		})
 	}
-	for number := range stormLists {
+	for _, client := range listers {
 		run(func() error {
-			client, err := l.dial(l.opts.endpoints[number%len(l.opts.endpoints)])
-			if err != nil {
-				return err
-			}
-			defer client.Close()
 			lists, err := l.keepListing(ctx, listing, client)
 			locked.Lock()
 			seen.Lists += lists
@@ -82,6 +93,30 @@ func (l *load) storm(ctx context.Context) (*measurement, error) {
 	return &measurement{Operations: seen.Lists, Seconds: time.Since(started).Seconds(), weather: seen}, nil
 }
 
+// enableAccounts makes passwords necessary and logs all clients in; without an effect where there
+// are no accounts.
+func (l *load) enableAccounts(ctx context.Context) error {
+	client, password := l.clients[0].Client, rand.Text()
+	_, err := client.UserAdd(ctx, root, password)
+	if status.Code(err) == codes.Unimplemented {
+		return nil
+	}
+	if err == nil {
+		_, err = client.RoleAdd(ctx, root)
+	}
+	if err == nil {
+		_, err = client.UserGrantRole(ctx, root, root)
+	}
+	if err == nil {
+		_, err = client.AuthEnable(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("accounts: %w", err)
+	}
+	l.user, l.password = root, password
+	return l.connect()
+}
+
 // copyStore reads a whole snapshot and throws it away; the word says how the store was read.
 func (l *load) copyStore(ctx context.Context) (string, error) {
 	client := l.clients[0].Client
@@ -98,7 +133,7 @@ func (l *load) copyStore(ctx context.Context) (string, error) {
 }
 
 // logIn makes so many new clients, some at once, each with a connection of its own that asks for one
-// key: with a user given each logs in with the password. The word says what a login was.
+// key; where there are accounts each logs in with a password. The word says what a login was.
 func (l *load) logIn(ctx context.Context) (string, error) {
 	turns := make(chan struct{}, l.opts.logins)
 	for range l.opts.logins {
@@ -125,7 +160,7 @@ func (l *load) logIn(ctx context.Context) (string, error) {
 	group.Wait()
 	close(failed)
 	switch {
-	case l.opts.user != "":
+	case l.user != "":
 		return "password", <-failed
 	case l.secure():
 		return "handshake", <-failed
