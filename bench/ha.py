@@ -111,7 +111,7 @@ def rates(kinds: list[Kind], rounds: int, objects: int) -> list[Trial]:
             with formed(kind) as cluster:
                 leader = cluster.wait_leader(everyone=True)
                 urls = ",".join(member.client_url for member in cluster.members)
-                flags = {"n": objects, "timeout": "30m"}
+                flags: dict[str, int | float | str] = {"n": objects, "timeout": "30m"}
                 phases = loadgen.run(RATE_PHASES, flags, urls, leader.pid)
                 used = {m.name: usage.read(m.pid, m.data_dir) for m in cluster.members}
             record = {

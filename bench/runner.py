@@ -54,7 +54,8 @@ def measure(plan: Plan, report: Callable[[str], None]) -> Results:
             try:
                 results.records.append(_once(measurement, kind, number, plan, report))
             except FAILURES as failure:
-                results.failures[what] = str(failure)
+                # What is kept goes into the repository: one sentence, no path of this machine.
+                results.failures[what] = str(failure).splitlines()[0].replace(f"{ROOT}/", "")
                 report(f"{what} failed: {failure}")
     return results
 

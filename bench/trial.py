@@ -56,7 +56,7 @@ class Trial:
     ) -> dict[str, Phase]:
         """Runs phases of the load generator; its flags may be given with underscores."""
         scale = self.scale
-        usual = {
+        usual: dict[str, int | float | str] = {
             "n": objects,
             "value-bytes": scale.value_bytes,
             "watchers": scale.watchers,

@@ -29,7 +29,7 @@ def hour(trial: Trial) -> Outcome:
     scale = trial.scale
     with trial.server() as server, ThreadPoolExecutor(1, "load") as pool:
         trial.load(server, scale.objects, "create")
-        flags = {
+        flags: dict[str, int | float | str] = {
             "watchers": WATCHERS,
             "watch_rate": scale.hour_rate,
             "watch_duration": f"{scale.hour_seconds}s",

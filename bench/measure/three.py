@@ -18,7 +18,10 @@ def three(trial: Trial) -> Outcome:
     with _cluster(trial) as cluster:
         leader = cluster.start()
         urls = ",".join(member.client_url for member in cluster.members)
-        flags = {"n": scale.objects, "timeout": f"{scale.timeout_seconds}s"}
+        flags: dict[str, int | float | str] = {
+            "n": scale.objects,
+            "timeout": f"{scale.timeout_seconds}s",
+        }
         phases = load.run(("create", "update", "get", "delete"), flags, urls, leader.pid)
         used = [usage.read(member.pid, member.data_dir) for member in cluster.members]
     figures = {

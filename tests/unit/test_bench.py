@@ -191,7 +191,7 @@ def test_servers_take_turns_and_every_second_round_the_other_goes_first(root: Pa
 def test_what_fails_on_a_server_is_named_and_everything_else_goes_on(root: Path):
     def fails(trial: Trial) -> Outcome:
         if trial.kind is Kind.KVSHIM:
-            raise LoadError("a list lacks an object")
+            raise LoadError(f"a list lacks an object, see {root}/build/log\nand more")
         return Outcome({"create_per_second": 1.0})
 
     def works(_: Trial) -> Outcome:
@@ -202,10 +202,10 @@ def test_what_fails_on_a_server_is_named_and_everything_else_goes_on(root: Path)
     plan = planned([Measurement("load", "", fails), ours])
     results = runner.measure(plan, told.append)
 
-    assert results.failures == {"load on kvshim": "a list lacks an object"}
+    assert results.failures == {"load on kvshim": "a list lacks an object, see build/log"}
     ran = [(one["measurement"], one["server"]) for one in results.records]
     assert ran == [("load", "etcd")] * 2 + [("lag", "kvshim")] * 2
-    assert "load on kvshim failed: a list lacks an object" in told
+    assert f"load on kvshim failed: a list lacks an object, see {root}/build/log\nand more" in told
     assert [path.name.startswith("bench-load-kvshim-") for path in (root / "build").iterdir()] == [
         True
     ]
