@@ -145,11 +145,12 @@ async def test_the_sampler_sees_a_blocked_loop_and_a_collection():
     finally:
         sampler.stop()
     get = metrics.registry.get_sample_value
-    assert get("kvshim_loop_lag_seconds_count") == 1
+    seen = get("kvshim_loop_lag_seconds_count") or 0
+    assert seen >= 1
     assert (get("kvshim_loop_lag_seconds_sum") or 0) >= 0.1
     assert (get("kvshim_gc_pause_seconds_count") or 0) >= 1
     await asyncio.sleep(SAMPLE_INTERVAL_SECONDS * 1.5)
-    assert get("kvshim_loop_lag_seconds_count") == 1, "stopped"
+    assert get("kvshim_loop_lag_seconds_count") == seen, "stopped"
 
 
 async def test_the_sampler_looks_often_while_the_process_works_and_counts_a_long_stall_for_longer(
