@@ -6,9 +6,11 @@ CONFORMANCE_SETUP := .venv/.setup-conformance
 PYTEST := $(BIN)/python -m pytest
 PORT ?= 2379
 JOBS ?= 2
+BENCH_SECONDS ?= 3600
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test conformance soak soak-cluster bench bench-ha demo-ha many fmt lint type proto check clean
+.PHONY: help setup run test conformance soak soak-cluster bench bench-hour bench-ha demo-ha many fmt lint type proto check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +46,11 @@ soak-cluster: $(SETUP) ## real clusters hurt for ten minutes a story, histories 
 many: $(SETUP) ## thirty real nodes join, serve, and replace one that is lost
 	KVSHIM_MANY=30 $(PYTEST) tests/cluster/test_many.py -q -s
 
-bench: $(SETUP) ## compare with etcd in one run, print ratios
-	$(BIN)/python -m bench
+bench: $(SETUP) ## compare with etcd in one run, print the goals beside each figure (20 minutes)
+	$(BIN)/python -m bench $(BENCH)
+
+bench-hour: $(SETUP) ## 300 writes/s and a compaction a minute for an hour: memory and files stay flat
+	$(BIN)/python -m bench --only hour --what hour --hour-seconds $(BENCH_SECONDS)
 
 bench-ha: $(SETUP) ## three members beside etcd's three: failover, stop, rates, join
 	$(BIN)/python -m bench.ha --join-objects 200000

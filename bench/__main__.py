@@ -1,7 +1,7 @@
 """The command `python -m bench`, which `make bench` calls: kvshim beside etcd in one run.
 
-Builds what it needs, measures, prints a table and keeps the figures under `docs/bench/`. Exit code
-1 with one sentence if a server answered wrongly or would not run.
+Builds what it needs, measures, prints the goals' table and keeps everything under `docs/bench/`.
+Exit code 1 with one sentence if something could not be measured; a goal that is missed is no error.
 """
 
 from __future__ import annotations
@@ -12,111 +12,140 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import asdict
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import psutil
 from rich.console import Console
 
 from bench import figures, load, report, versions
-from bench.load import ROOT, Load, LoadError
-from bench.rounds import Plan, measure
+from bench.load import ROOT, LoadError
+from bench.measure import MEASUREMENTS
+from bench.runner import Plan, Results, measure
+from bench.scale import Scale
+from bench.trial import Measurement
 from conformance import build
-from conformance.servers import Kind, ServerError
+from conformance.servers import Kind
 
 SUMMARY = "Puts the same load on etcd and kvshim in turns and prints how they compare."
+NAMES = ", ".join(measurement.name for measurement in MEASUREMENTS)
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
-    usual = Load()
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line. Every field of `Scale` is an option."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=SUMMARY)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each server is measured")
-    parser.add_argument("--only", choices=[kind.value for kind in Kind], help="one server only")
-    parser.add_argument("--n", type=int, default=usual.objects, help="objects")
-    parser.add_argument("--value-bytes", type=int, default=usual.value_bytes)
-    parser.add_argument("--watchers", type=int, default=usual.watchers)
-    parser.add_argument("--watch-seconds", type=float, default=usual.watch_seconds)
-    parser.add_argument("--list-repeats", type=int, default=usual.list_repeats)
-    parser.add_argument("--phases", default=",".join(usual.phases), help="by comma; also: stream")
+    parser.add_argument("--only", type=_names, help=f"measurements by comma, of {NAMES}")
+    parser.add_argument("--list", action="store_true", help="print the measurements and stop")
+    parser.add_argument("--server", choices=[kind.value for kind in Kind], help="one server only")
+    parser.add_argument("--with-kine", action="store_true", help="kine, too (takes gcc to build)")
+    parser.add_argument("--rounds", type=int, help="of every measurement, instead of its own")
+    parser.add_argument("--full", action="store_true", help="three rounds of everything")
+    parser.add_argument("--what", help="name of the figures' file (default: what was measured)")
+    parser.add_argument("--no-save", action="store_true", help="print only")
     parser.add_argument("--etcd-flag", action="append", default=[], metavar="FLAG")
     parser.add_argument("--kvshim-flag", action="append", default=[], metavar="FLAG")
-    parser.add_argument("--timeout", type=float, default=1800, help="seconds a run may take")
-    parser.add_argument("--what", help="name of the figures' file (default: by the load)")
-    parser.add_argument("--no-save", action="store_true", help="print only")
+    usual = Scale()
+    for field in fields(Scale):
+        value = getattr(usual, field.name)
+        name = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(name, type=type(value), default=value, metavar=f"{value:g}")
     return parser.parse_args(arguments)
+
+
+def _names(text: str) -> list[Measurement]:
+    known = {measurement.name: measurement for measurement in MEASUREMENTS}
+    if unknown := [name for name in text.split(",") if name not in known]:
+        raise argparse.ArgumentTypeError(f"no measurement {unknown[0]!r}; there are {NAMES}")
+    return [known[name] for name in text.split(",")]
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
     """What the command line asks for."""
+
+    def rounds(of: Measurement) -> int:
+        usual: int = options.rounds or (of.rounds_full if options.full else of.rounds)
+        return usual
+
+    chosen = options.only or [measurement for measurement in MEASUREMENTS if measurement.usual]
     return Plan(
-        servers=[Kind(options.only)] if options.only else [Kind.ETCD, Kind.KVSHIM],
-        rounds=options.rounds,
-        load=Load(
-            objects=options.n,
-            value_bytes=options.value_bytes,
-            watchers=options.watchers,
-            watch_seconds=options.watch_seconds,
-            list_repeats=options.list_repeats,
-            phases=options.phases.split(","),
-        ),
+        measurements=chosen,
+        servers=_servers(options),
+        rounds=rounds,
+        scale=replace(Scale(), **{f.name: getattr(options, f.name) for f in fields(Scale)}),
         flags={Kind.ETCD: options.etcd_flag, Kind.KVSHIM: options.kvshim_flag},
-        timeout_seconds=options.timeout,
     )
 
 
-def measurement_of(
-    plan: Plan, what: str, kvshim_version: str, records: list[figures.Record]
-) -> dict[str, Any]:
-    """Everything about a measurement that is worth keeping."""
-    medians = figures.medians(records, plan.load.phases)
-    both = Kind.ETCD.value in medians and Kind.KVSHIM.value in medians
+def _servers(options: argparse.Namespace) -> list[Kind]:
+    if options.server:
+        return [Kind(options.server)]
+    return [Kind.ETCD, Kind.KVSHIM, *([Kind.KINE] if options.with_kine else [])]
+
+
+def name_of(options: argparse.Namespace) -> str:
+    """The name that runs of the same kind share."""
+    if options.what:
+        return str(options.what)
+    chosen = "-".join(one.name for one in options.only) if options.only else "all"
+    return "-".join(filter(None, [chosen, options.server, "full" if options.full else None]))
+
+
+def run_of(plan: Plan, what: str, kvshim_version: str, results: Results) -> dict[str, Any]:
+    """Everything about a run that is worth keeping."""
     return {
+        "format": report.FORMAT,
         "what": what,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "load": asdict(plan.load),
-        "rounds": plan.rounds,
+        "measurements": [measurement.name for measurement in plan.measurements],
+        "rounds": {one.name: plan.rounds(one) for one in plan.measurements},
+        "scale": asdict(plan.scale),
         "flags": {kind.value: list(flags) for kind, flags in plan.flags.items() if flags},
-        "versions": {Kind.ETCD.value: versions.etcd(), Kind.KVSHIM.value: kvshim_version},
+        "versions": {
+            Kind.ETCD.value: versions.etcd(),
+            Kind.KVSHIM.value: kvshim_version,
+            Kind.KINE.value: versions.kine(),
+        },
         "machine": {
             "cores": os.cpu_count(),
             "memory_mib": psutil.virtual_memory().total // (1 << 20),
             "system": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
         },
-        "medians": medians,
-        "ratios": figures.ratios(medians["kvshim"], medians["etcd"]) if both else None,
-        "records": records,
+        "medians": figures.medians(results.records),
+        "records": results.records,
+        "failures": results.failures,
     }
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Builds, measures, prints, saves."""
-    options = parse(arguments)
-    plan, console = plan_of(options), Console()
+    options, console = parse(arguments), Console(width=110)
+    if options.list:
+        for one in MEASUREMENTS:
+            console.print(f"{one.name:6} {one.title}" + ("" if one.usual else " (only if named)"))
+        return 0
+    plan, began = plan_of(options), time.monotonic()
     try:
-        if Kind.ETCD in plan.servers:
-            build.build(build.TARGETS["etcd"])
+        for kind in (Kind.ETCD, Kind.KINE):
+            if any(kind in one.takes(plan.servers) for one in plan.measurements):
+                build.build(build.TARGETS[kind.value])
         load.build()
         program = versions.Program.now()
-        records = measure(plan, console.print)
+        results = measure(plan, lambda line: print(line, flush=True))
         if Kind.KVSHIM in plan.servers:
             program.require_unchanged()
-    except (
-        LoadError,
-        versions.VersionError,
-        ServerError,
-        subprocess.CalledProcessError,
-    ) as failure:
+    except (LoadError, versions.VersionError, subprocess.CalledProcessError) as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 1
-    what = options.what or "-".join(["one-node", str(options.n), *filter(None, [options.only])])
-    measurement = measurement_of(plan, what, program.version, records)
-    report.print_table(measurement, console)
+    run = run_of(plan, name_of(options), program.version, results)
+    report.print_table(run, console)
     if not options.no_save:
-        path = report.save(measurement)
+        path = report.save(run)
         console.print(f"Saved as {path.relative_to(ROOT)}")
-    return 0
+    console.print(f"Took {time.monotonic() - began:.0f} s.")
+    return 1 if results.failures else 0
 
 
 if __name__ == "__main__":

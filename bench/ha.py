@@ -33,7 +33,7 @@ from bench import usage, versions
 from bench.ha_join import Join
 from bench.ha_page import DIRECTORY, page
 from bench.ha_probe import Probe
-from bench.load import ROOT, Load, LoadError
+from bench.load import ROOT, LoadError
 from conformance import build
 from tests.cluster.cluster import Cluster
 from tests.support.datastore import Kind, StartError
@@ -106,13 +106,13 @@ def gaps(kinds: list[Kind], count: int, *, kill: bool) -> dict[str, list[Trial]]
 def rates(kinds: list[Kind], rounds: int, objects: int) -> list[Trial]:
     """The load generator over all three members; figures of it and of the processes."""
     found = []
-    load = Load(objects=objects, phases=RATE_PHASES)
     for number in range(1, rounds + 1):
         for kind in kinds:
             with formed(kind) as cluster:
                 leader = cluster.wait_leader(everyone=True)
                 urls = ",".join(member.client_url for member in cluster.members)
-                result = loadgen.run(load, urls, leader.pid, 1800)
+                flags: dict[str, int | float | str] = {"n": objects, "timeout": "30m"}
+                phases = loadgen.run(RATE_PHASES, flags, urls, leader.pid)
                 used = {m.name: usage.read(m.pid, m.data_dir) for m in cluster.members}
             record = {
                 "server": kind.value,
@@ -120,8 +120,8 @@ def rates(kinds: list[Kind], rounds: int, objects: int) -> list[Trial]:
                 "leader": leader.name,
                 "rss_peak_mib": {name: one.rss_peak_mib for name, one in used.items()},
                 "cpu_seconds": sum(one.cpu_seconds for one in used.values()),
-                "per_second": {p: result["phases"][p]["per_second"] for p in RATE_PHASES},
-                "p99_ms": {p: result["phases"][p]["p99_ms"] for p in RATE_PHASES},
+                "per_second": {p: phases[p]["per_second"] for p in RATE_PHASES},
+                "p99_ms": {p: phases[p]["p99_ms"] for p in RATE_PHASES},
             }
             found.append(record)
             print(f"load {number} of {rounds}, {kind}: {record['per_second']}")

@@ -1,4 +1,4 @@
-"""The load generator: building it, running it once against a server, and its result.
+"""The load generator: building it, running it against a server, and its result.
 
 Blocking; owns the child processes it starts.
 """
@@ -8,41 +8,23 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from conformance.certs import CertFiles
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE_DIR = ROOT / "conformance" / "etcd"
 LOADGEN = ROOT / "build" / "loadgen"
+WRITES = ("create", "update", "delete")
+
+Phase = dict[str, Any]
+Flags = Mapping[str, int | float | str]
 
 
 class LoadError(Exception):
     """The load generator could not be built, or a server gave it a wrong answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What is asked of each server; the defaults are the load that all figures compare by."""
-
-    objects: int = 5000
-    value_bytes: int = 1024
-    watchers: int = 100
-    watch_seconds: float = 5.0
-    list_repeats: int = 3
-    phases: Sequence[str] = ("create", "update", "get", "list", "paged", "watch", "delete")
-
-    def flags(self) -> list[str]:
-        """The load generator's flags for this load."""
-        return [
-            f"--n={self.objects}",
-            f"--value-bytes={self.value_bytes}",
-            f"--watchers={self.watchers}",
-            f"--watch-duration={self.watch_seconds}s",
-            f"--list-repeats={self.list_repeats}",
-            f"--phases={','.join(self.phases)}",
-        ]
 
 
 def build() -> None:
@@ -59,12 +41,37 @@ def build() -> None:
         raise LoadError(f"go failed with exit code {failure.returncode}") from None
 
 
-def run(load: Load, client_url: str, server_pid: int, timeout_seconds: float) -> dict[str, Any]:
-    """Runs the load once; the generator's JSON result. Raises LoadError with its sentence."""
-    command = [str(LOADGEN), f"--endpoints={client_url}", f"--server-pid={server_pid}"]
-    command += [f"--timeout={timeout_seconds}s", *load.flags()]
+def run(
+    phases: Sequence[str],
+    flags: Flags,
+    client_urls: str,
+    server_pid: int,
+    tls: CertFiles | None = None,
+) -> dict[str, Phase]:
+    """Runs these phases once; what each has measured. Raises LoadError with its sentence.
+
+    Flags are the load generator's, by name; times are given as Go writes them ("5s").
+    """
+    command = [str(LOADGEN), f"--endpoints={client_urls}", f"--server-pid={server_pid}"]
+    command += [f"--phases={','.join(phases)}"]
+    command += [f"--{name}={value}" for name, value in flags.items()]
+    if tls is not None:
+        command += [f"--cacert={tls.ca_cert}", f"--cert={tls.client_cert}"]
+        command += [f"--key={tls.client_key}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise LoadError(done.stderr.strip() or f"loadgen exited with code {done.returncode}")
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    found: dict[str, Phase] = json.loads(done.stdout)["phases"]
+    return found
+
+
+def cpu_us(phases: Mapping[str, Phase], *names: str) -> float:
+    """Microseconds of the server's CPU per operation of these phases together."""
+    seconds = sum(phases[name]["server_cpu_seconds"] for name in names)
+    return float(1e6 * seconds / sum(phases[name]["operations"] for name in names))
+
+
+def together_per_second(phases: Mapping[str, Phase], *names: str) -> float:
+    """Operations a second over these phases together."""
+    operations = sum(phases[name]["operations"] for name in names)
+    return float(operations / sum(phases[name]["seconds"] for name in names))

@@ -1,4 +1,4 @@
-"""Shows a measurement: a table on the terminal, a JSON file, and the page that sums the files up.
+"""Shows a run: a table on the terminal, a JSON file, a chart, and the page that sums the files up.
 
 Touches only `docs/bench/`.
 """
@@ -12,118 +12,144 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import Better, Figure, shown
+from bench import chart
+from bench.figures import OURS, Line, lines
 from bench.load import ROOT
 
 DIRECTORY = ROOT / "docs" / "bench"
 PAGE = "README.md"
+FORMAT = 2
 
 INTRODUCTION = """\
 # Figures
 
-Written by `make bench` (`python -m bench`); do not edit. A Go load generator on etcd's own client
-(`conformance/etcd/cmd/loadgen`) puts kube-apiserver's load on etcd and on kvshim, one at a time and
-in turns on one machine: 64 workers on 4 connections; create, update and delete as guarded
-transactions, get, list, list in pages of 500, watchers with prev_kv of the whole prefix under 200
-updates a second. It checks every answer and every event. Figures are medians of the rounds, on
-loopback without TLS, server and load generator sharing the cores. They move from run to run by up
-to 2x: trust the ratios.
+Written by `make bench` (`python -m bench`); do not edit. Both servers get the same load from the
+same program, one server at a time, in turns on one machine, each time fresh; `bench/measure/` says
+what each measurement does. Most drive a Go load generator on etcd's own client
+(`conformance/etcd/cmd/loadgen`) that puts kube-apiserver's load on a server: 64 workers on 4
+connections; create, update and delete as guarded transactions, get, list, list in pages of 500,
+watches with prev_kv of the whole prefix. It checks every answer and every event. Figures are
+medians of the rounds, on loopback, server and load generator sharing the cores. They move from run
+to run by up to 2x: trust the ratios. A goal with an x speaks of the ratio, one without of kvshim's
+figure. How three members fail over and join is in [ha.md](ha.md).
 """
 
 
-def print_table(measurement: dict[str, Any], console: Console) -> None:
-    """The medians of each server and, of two, their ratio."""
-    console.print(title(measurement))
+def print_table(run: dict[str, Any], console: Console) -> None:
+    """The medians of each server, their ratio, the goals and how they fared."""
+    console.print(title(run))
     table = Table()
-    servers, compared = list(measurement["medians"]), measurement["ratios"] is not None
-    table.add_column("median")
-    for server in servers:
-        table.add_column(server, justify="right")
-    if compared:
-        table.add_column("kvshim / etcd", justify="right")
-        table.add_column("better")
-    for figure in shown(measurement["load"]["phases"]):
-        row = [figure.label]
-        row += [_number(measurement["medians"][server][figure.name], figure) for server in servers]
-        if compared:
-            ratio = measurement["ratios"][figure.name]
-            row += [_coloured(ratio, figure), figure.better.value]
-        table.add_row(*row)
+    header, *rows = cells(run)
+    for number, name in enumerate(header):
+        table.add_column(name, justify="left" if number == 0 else "right")
+    colours = {"met": "green", "not met": "red"}
+    for row in rows:
+        verdict = row[-1]
+        coloured = f"[{colours[verdict]}]{verdict}[/]" if verdict else ""
+        table.add_row(*row[:-1], coloured)
     console.print(table)
-    console.print(_noise(measurement))
+    for sentence in sentences(run):
+        console.print(sentence, highlight=False, markup=False)
 
 
-def save(measurement: dict[str, Any], directory: Path = DIRECTORY) -> Path:
-    """Writes the measurement's file and renews the page; the path of the file."""
+def save(run: dict[str, Any], directory: Path = DIRECTORY) -> Path:
+    """Writes the run's file and chart and renews the page; the path of the file."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{measurement['date'][:10]}-{measurement['what']}.json"
-    path.write_text(json.dumps(measurement, indent=1) + "\n")
+    path = directory / f"{run['date'][:10]}-{run['what']}.json"
+    path.write_text(json.dumps(run, indent=1) + "\n")
+    path.with_suffix(".svg").write_text(chart.margins(lines(run), title(run)))
+    if series := _series(run):
+        _series_path(path).write_text(chart.series(series, title(run)))
     (directory / PAGE).write_text(page(directory))
     return path
 
 
 def page(directory: Path) -> str:
-    """A table for the newest measurement of each kind, then the names of the older ones."""
+    """A section for the newest run of each name, then the names of the older ones."""
     newest: dict[str, tuple[Path, dict[str, Any]]] = {}
     older = []
     files = [(path, json.loads(path.read_text())) for path in directory.glob("*.json")]
-    for path, measurement in sorted(files, key=lambda file: file[1]["date"], reverse=True):
-        if measurement["what"] in newest:
+    for path, run in sorted(files, key=lambda file: file[1]["date"], reverse=True):
+        if run.get("format") != FORMAT or run["what"] in newest:
             older.append(path.name)
         else:
-            newest[measurement["what"]] = path, measurement
-    parts = [INTRODUCTION]
-    for what in sorted(newest):
-        path, measurement = newest[what]
-        parts.append(f"## {title(measurement)}\n\n{_markdown(measurement)}\n")
-        parts.append(f"{_noise(measurement)} All rounds: [{path.name}]({path.name}).\n")
+            newest[run["what"]] = path, run
+    parts = [INTRODUCTION, *(_section(*newest[what]) for what in sorted(newest))]
     if older:
         parts.append("Older: " + ", ".join(f"[{name}]({name})" for name in older) + ".\n")
     return "\n".join(parts)
 
 
-def title(measurement: dict[str, Any]) -> str:
-    """One line: what, when, which load."""
-    load, rounds = measurement["load"], measurement["rounds"]
+def title(run: dict[str, Any]) -> str:
+    """One line: what, when, how much."""
+    scale = run["scale"]
     return (
-        f"{measurement['what']}, {measurement['date'][:10]}: {load['objects']:,} objects of "
-        f"{load['value_bytes']:,} bytes, {load['watchers']} watchers, rounds: {rounds}"
+        f"{run['what']}, {run['date'][:10]}: {scale['objects']:,} objects, large "
+        f"{scale['large_objects']:,}, of {scale['value_bytes']:,} bytes"
     )
 
 
-def _markdown(measurement: dict[str, Any]) -> str:
-    servers, compared = list(measurement["medians"]), measurement["ratios"] is not None
-    versions = [f"{server} {measurement['versions'][server]}" for server in servers]
-    header = ["median", *versions, *(["kvshim / etcd", "better"] if compared else [])]
-    rows = [header, ["---", *["---:"] * len(servers), *(["---:", "---"] if compared else [])]]
-    for figure in shown(measurement["load"]["phases"]):
-        row = [figure.label]
-        row += [_number(measurement["medians"][server][figure.name], figure) for server in servers]
-        if compared:
-            row += [_ratio(measurement["ratios"][figure.name]), figure.better.value]
-        rows.append(row)
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def cells(run: dict[str, Any]) -> list[list[str]]:
+    """The table: a header, then a line for each figure."""
+    servers = [server for server in run["versions"] if _appears(server, run)]
+    table = [["median", *servers, "ratio", "goal", ""]]
+    for line in lines(run):
+        numbers = [_number(line, server) for server in servers]
+        ratio = "" if line.ratio is None else f"{line.ratio:.2f}"
+        table.append([line.figure.label, *numbers, ratio, line.figure.goal_text(), line.verdict])
+    return table
 
 
-def _noise(measurement: dict[str, Any]) -> str:
-    machine = measurement["machine"]
-    busy = ", ".join(f"{record['other_cpu_seconds']:.1f}" for record in measurement["records"])
-    return (
+def sentences(run: dict[str, Any]) -> list[str]:
+    """What must be known to judge the figures."""
+    machine, met = run["machine"], [line.verdict for line in lines(run) if line.verdict]
+    found = [
+        f"Goals met: {met.count('met')} of {len(met)}.",
+        "Rounds: " + ", ".join(f"{name} {count}" for name, count in run["rounds"].items()) + ".",
         f"Machine: {machine['cores']} cores, {machine['memory_mib']:,} MiB, {machine['system']}, "
-        f"Python {machine['python']}. CPU seconds that others took during each run: {busy}."
+        f"Python {machine['python']}.",
+    ]
+    if run["records"]:
+        shares = [record["other_cpu_share"] for record in run["records"]]
+        found.append(
+            f"Other programs used {sum(shares) / len(shares):.2f} cores on average, at most "
+            f"{max(shares):.2f} in a trial."
+        )
+    return found + [f"Failed: {what}: {why}" for what, why in sorted(run["failures"].items())]
+
+
+def _section(path: Path, run: dict[str, Any]) -> str:
+    header, *rows = cells(run)
+    versions = run["versions"]
+    header = [f"{cell} {versions[cell]}" if cell in versions else cell for cell in header]
+    ruler = ["---", *["---:"] * (len(header) - 3), "---", "---"]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in [header, ruler, *rows])
+    charts = [path.with_suffix(".svg"), _series_path(path)]
+    images = "\n".join(f"![{one.stem}]({one.name})" for one in charts if one.exists())
+    facts = "\n".join(f"- {sentence.splitlines()[0]}" for sentence in sentences(run))
+    return (
+        f"## {title(run)}\n\n{images}\n\n{table}\n\n{facts}\n"
+        f"- All rounds: [{path.name}]({path.name}).\n"
     )
 
 
-def _number(value: float, figure: Figure) -> str:
-    return f"{value:,.{figure.digits}f}"
+def _appears(server: str, run: dict[str, Any]) -> bool:
+    return any(server in found for found in run["medians"].values())
 
 
-def _ratio(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{ratio:.2f}"
+def _number(line: Line, server: str) -> str:
+    value = line.medians.get(server)
+    return "" if value is None else f"{value:,.{line.figure.digits}f}"
 
 
-def _coloured(ratio: float | None, figure: Figure) -> str:
-    if ratio is None:
-        return _ratio(ratio)
-    ahead = ratio >= 1 if figure.better is Better.HIGHER else ratio <= 1
-    return f"[{'green' if ahead else 'red'}]{_ratio(ratio)}[/]"
+def _series(run: dict[str, Any]) -> list[dict[str, float]]:
+    for record in run["records"]:
+        if record["server"] == OURS and "samples" in record["details"]:
+            found = record["details"]["samples"]
+            if isinstance(found, list):
+                return found
+    return []
+
+
+def _series_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-series.svg")

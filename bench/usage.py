@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,17 +41,62 @@ def read(pid: int, data_dir: Path) -> Usage:
     )
 
 
+def wakeups(pid: int) -> int:
+    """How often threads of the process have gone to sleep of their own accord, and so woke up."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that has just ended
+            total += _status(task / "status", "voluntary_ctxt_switches:")
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Idleness:
+    """What a process does while nobody asks anything of it."""
+
+    cpu_percent: float
+    wakeups_per_second: float
+    rss_mib: float
+
+
+def idleness(pids: Sequence[int], seconds: float) -> list[Idleness]:
+    """Watches processes, without their children, for so long."""
+    processes = [psutil.Process(pid) for pid in pids]
+    before = [(sum(process.cpu_times()[:2]), wakeups(process.pid)) for process in processes]
+    began = time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    return [
+        Idleness(
+            cpu_percent=100 * (sum(process.cpu_times()[:2]) - cpu_seconds) / took,
+            wakeups_per_second=(wakeups(process.pid) - woken) / took,
+            rss_mib=process.memory_info().rss / MIB,
+        )
+        for process, (cpu_seconds, woken) in zip(processes, before, strict=True)
+    ]
+
+
 def machine_busy_seconds() -> float:
     """CPU time that everything on the machine has used since boot, idle and waiting left out."""
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system + times.irq + times.softirq)
 
 
+def own_seconds() -> float:
+    """CPU time of this process and of its children that have ended."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(found.ru_utime + found.ru_stime for found in map(resource.getrusage, who))
+
+
 def _rss_peak_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+    return _status(Path(f"/proc/{pid}/status"), "VmHWM:")
+
+
+def _status(path: Path, name: str) -> int:
+    for line in path.read_text().splitlines():
+        if line.startswith(name):
             return int(line.split()[1])
-    raise ValueError(f"no VmHWM for process {pid}")
+    raise ValueError(f"no {name} in {path}")
 
 
 def _allocated_bytes(directory: Path) -> int:

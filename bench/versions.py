@@ -16,6 +16,7 @@ from typing import Self
 from bench.load import MODULE_DIR, ROOT
 
 ETCD_MODULE = "go.etcd.io/etcd/server/v3"
+KINE_MODULE = "github.com/k3s-io/kine"
 PACKAGES = ("kvshim", "raft")
 
 
@@ -47,11 +48,20 @@ class Program:
 
 def etcd() -> str:
     """The version that go.mod pins and build.py builds."""
-    for line in (MODULE_DIR / "go.mod").read_text().splitlines():
+    return _pinned(MODULE_DIR, ETCD_MODULE)
+
+
+def kine() -> str:
+    """The same of kine."""
+    return _pinned(MODULE_DIR.parent / "kine", KINE_MODULE)
+
+
+def _pinned(directory: Path, module: str) -> str:
+    for line in (directory / "go.mod").read_text().splitlines():
         words = line.replace("require ", "").split()
-        if words[:1] == [ETCD_MODULE]:
+        if len(words) > 1 and words[0] == module:
             return words[1].removeprefix("v")
-    raise VersionError(f"{ETCD_MODULE} is not in go.mod")
+    raise VersionError(f"{module} is not in go.mod")
 
 
 def _kvshim_version(root: Path) -> str:

@@ -58,6 +58,7 @@ TARGETS = {
         Target("etcd", "etcd", "./cmd/etcd"),
         Target("etcdctl", "etcd", "go.etcd.io/etcd/etcdctl/v3"),
         Target("etcdutl", "etcd", "go.etcd.io/etcd/etcdutl/v3"),
+        Target("kine", "kine", "github.com/k3s-io/kine"),
         Target(
             "kube-apiserver",
             "kubernetes",
@@ -67,6 +68,11 @@ TARGETS = {
         ),
     )
 }
+
+
+OPTIONAL = ("kine",)
+"""Built only if named. kine, as published, has its SQLite in C; all others need no C compiler and
+come out the same everywhere."""
 
 
 def binary(name: str) -> Path:
@@ -92,12 +98,8 @@ def build(target: Target) -> None:
 def _go_build(target: Target, out: Path) -> None:
     command = ["go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false"]
     command += ["-ldflags", target.ldflags, "-o", str(out), target.package]
-    subprocess.run(command, cwd=HERE / target.module, env=_go_env(), check=True)
-
-
-def _go_env() -> dict[str, str]:
-    """Without cgo the binaries need no C compiler and come out the same everywhere."""
-    return {**os.environ, "CGO_ENABLED": "0"}
+    environment = {**os.environ, "CGO_ENABLED": "1" if target.name in OPTIONAL else "0"}
+    subprocess.run(command, cwd=HERE / target.module, env=environment, check=True)
 
 
 def _inputs_digest(target: Target) -> str:
@@ -131,7 +133,7 @@ def main() -> int:
     """Builds what the command line names; 1 with one sentence if that is not possible."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("targets", nargs="*", metavar="target", help=f"of {', '.join(TARGETS)}")
-    names = parser.parse_args().targets or list(TARGETS)
+    names = parser.parse_args().targets or [name for name in TARGETS if name not in OPTIONAL]
     if unknown := [name for name in names if name not in TARGETS]:
         parser.error(f"unknown target {unknown[0]!r}; choose from {', '.join(TARGETS)}")
     if shutil.which("go") is None:

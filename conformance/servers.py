@@ -45,6 +45,8 @@ class Kind(Enum):
 
     KVSHIM = "kvshim"
     ETCD = "etcd"
+    KINE = "kine"
+    """For comparison only: it has no flags of etcd's, no HTTP pages and not the whole API."""
 
     @property
     def program(self) -> Path:
@@ -52,8 +54,8 @@ class Kind(Enum):
         match self:
             case Kind.KVSHIM:
                 return ROOT / ".venv" / "bin" / "kvshim"
-            case Kind.ETCD:
-                return BUILD_DIR / "etcd"
+            case Kind.ETCD | Kind.KINE:
+                return BUILD_DIR / self.value
 
     @property
     def how_to_get_it(self) -> str:
@@ -61,8 +63,8 @@ class Kind(Enum):
         match self:
             case Kind.KVSHIM:
                 return "make setup"
-            case Kind.ETCD:
-                return "python conformance/build.py etcd"
+            case Kind.ETCD | Kind.KINE:
+                return f"python conformance/build.py {self.value}"
 
     @property
     def stop_seconds_max(self) -> float:
@@ -70,14 +72,14 @@ class Kind(Enum):
         match self:
             case Kind.KVSHIM:
                 return 5.0
-            case Kind.ETCD:
+            case Kind.ETCD | Kind.KINE:
                 return 15.0
 
     @property
     def stopped_code(self) -> int:
         """The exit code after SIGTERM; etcd, its work done, lets the signal itself end it."""
         match self:
-            case Kind.KVSHIM:
+            case Kind.KVSHIM | Kind.KINE:
                 return 0
             case Kind.ETCD:
                 return -signal.SIGTERM
@@ -183,7 +185,26 @@ class Datastore:
         return self._process is not None and self._process.poll() is None
 
     def command(self) -> list[str]:
-        """The command line, in etcd's flags only."""
+        """The command line, in etcd's flags only unless it is kine's."""
+        flags = self._kine_flags() if self.kind is Kind.KINE else self._flags()
+        named = [f"--{name}={value}" for name, value in flags.items()]
+        return [str(self.kind.program), *named, *self.extra_flags]
+
+    def _kine_flags(self) -> dict[str, str]:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        flags = {
+            "listen-address": self.client_url,
+            "endpoint": f"sqlite://{self.data_dir}/kine.db?_journal=WAL&cache=shared",
+            "metrics-bind-address": self.metrics_url.removeprefix("http://"),
+        }
+        if self.tls is not None:
+            flags["server-cert-file"] = str(self.tls.server_cert)
+            flags["server-key-file"] = str(self.tls.server_key)
+            flags["trusted-ca-file"] = str(self.tls.ca_cert)
+            flags["metrics-ignore-tls-config"] = "true"
+        return flags
+
+    def _flags(self) -> dict[str, str]:
         flags = {
             "name": "m1",
             "data-dir": str(self.data_dir),
@@ -199,8 +220,7 @@ class Datastore:
             flags["key-file"] = str(self.tls.server_key)
             flags["trusted-ca-file"] = str(self.tls.ca_cert)
             flags["client-cert-auth"] = "true"
-        named = [f"--{name}={value}" for name, value in flags.items()]
-        return [str(self.kind.program), *named, *self.extra_flags]
+        return flags
 
     def start(self) -> float:
         """Starts the process and waits until it serves; returns the seconds that took.
@@ -245,11 +265,13 @@ class Datastore:
             if not self.running:
                 raise ServerError(self._report(f"exited with code {self._exit_code()}"))
             try:
-                status, body = http_get(f"{self.metrics_url}/health")
-                if status == 200 and json.loads(body).get("health") == "true":
+                page = "/metrics" if self.kind is Kind.KINE else "/health"
+                status, body = http_get(f"{self.metrics_url}{page}")
+                healthy = self.kind is Kind.KINE or json.loads(body).get("health") == "true"
+                if status == 200 and healthy:
                     socket.create_connection(("127.0.0.1", self.ports[0]), timeout=2).close()
                     return
-                problem = f"/health answered {status} {body!r}"
+                problem = f"{page} answered {status} {body!r}"
             except (OSError, ValueError) as failure:
                 problem = str(failure)
             time.sleep(0.05)

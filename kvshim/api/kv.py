@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvshim.api import validate
 from kvshim.api.changes import Changes
 from kvshim.api.header import Headers
-from kvshim.apply.txn import execute_txn, is_read_only, is_serializable
+from kvshim.apply.txn import execute_txn, is_serializable
 from kvshim.mvcc.ranges import execute_range
 from kvshim.mvcc.slices import SlicePlan
 from kvshim.pb.etcd import rpc_pb2
@@ -73,8 +73,7 @@ class KVService:
 
     async def txn(self, request: rpc_pb2.TxnRequest, _call: Call) -> Reply:
         """Run a transaction: one that only reads skips the log."""
-        validate.check_txn(request, self._txn_ops_max)
-        if not is_read_only(request):
+        if validate.check_txn(request, self._txn_ops_max):
             return await self._changes.make(Command(txn=request), rpc_pb2.TxnResponse)
         if not is_serializable(request):
             await self._reader.linearizable()

@@ -61,16 +61,21 @@ def check_delete_range(request: rpc_pb2.DeleteRangeRequest) -> None:
         raise EmptyKey
 
 
-def check_txn(request: rpc_pb2.TxnRequest, ops_max: int) -> None:
-    """Check the whole tree of operations, then that no key is written twice."""
-    _check_operations(request, ops_max)
+def check_txn(request: rpc_pb2.TxnRequest, ops_max: int) -> bool:
+    """Check the whole tree of operations, then that no key is written twice.
+
+    Returns whether it may write: a nested Txn counts as a write, as in etcd.
+    """
+    writes, is_nested = _check_operations(request, ops_max)
     for branch in (request.success, request.failure):
         # One operation meets no other: that is what kube-apiserver sends, with every write.
-        if len(branch) > 1 or (branch and branch[0].HasField("request_txn")):
+        if is_nested or len(branch) > 1:
             _collect_writes(branch)
+    return writes
 
 
-def _check_operations(request: rpc_pb2.TxnRequest, ops_max: int) -> None:
+def _check_operations(request: rpc_pb2.TxnRequest, ops_max: int) -> tuple[bool, bool]:
+    """Check a level and those in it; whether this one writes, and whether there are such."""
     compares, success, failure = request.compare, request.success, request.failure
     widest = max(len(compares), len(success), len(failure))
     if widest > ops_max:
@@ -78,23 +83,24 @@ def _check_operations(request: rpc_pb2.TxnRequest, ops_max: int) -> None:
     for compare in compares:
         if not compare.key:
             raise EmptyKey
+    writes = is_nested = False
     for branch in (success, failure):
         for operation in branch:
-            _check_operation(operation, ops_max - widest)
-
-
-def _check_operation(operation: rpc_pb2.RequestOp, ops_max: int) -> None:
-    match operation.WhichOneof("request"):
-        case "request_range":
-            check_range(operation.request_range)
-        case "request_put":
-            check_put(operation.request_put)
-        case "request_delete_range":
-            check_delete_range(operation.request_delete_range)
-        case "request_txn":
-            _check_operations(operation.request_txn, ops_max)
-        case _:
-            raise KeyNotFound
+            match operation.WhichOneof("request"):
+                case "request_put":
+                    check_put(operation.request_put)
+                    writes = True
+                case "request_range":
+                    check_range(operation.request_range)
+                case "request_delete_range":
+                    check_delete_range(operation.request_delete_range)
+                    writes = True
+                case "request_txn":
+                    _check_operations(operation.request_txn, ops_max - widest)
+                    writes = is_nested = True
+                case _:
+                    raise KeyNotFound
+    return writes, is_nested
 
 
 @dataclass(slots=True)

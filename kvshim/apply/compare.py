@@ -27,7 +27,11 @@ class Branch:
 
 def decide(view: ReadView, request: rpc_pb2.TxnRequest) -> Branch:
     """Evaluate all comparisons before anything is changed."""
-    succeeded = all(_holds(view, compare) for compare in request.compare)
+    succeeded = True
+    for compare in request.compare:
+        if not _holds(view, compare):
+            succeeded = False
+            break
     branch = Branch(succeeded, request.success if succeeded else request.failure)
     for position, operation in enumerate(branch.operations):
         if operation.HasField("request_txn"):
@@ -46,9 +50,8 @@ def _holds(view: ReadView, compare: rpc_pb2.Compare) -> bool:
 
 
 def _candidates(view: ReadView, compare: rpc_pb2.Compare) -> Iterable[KeyValue]:
-    keys = KeyRange.of(compare.key, compare.range_end)
-    if not keys.is_single:
-        return view.select(keys)
+    if compare.range_end:
+        return view.select(KeyRange.of(compare.key, compare.range_end))
     version = view.get(compare.key)
     return () if version is None else (version,)
 

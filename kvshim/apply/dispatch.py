@@ -59,9 +59,13 @@ def _dispatch(batch: WriteBatch, command: Command) -> Applied:
             return _change(batch, lambda txn: execute_txn(txn, command.txn))
         case "put":
             check_put(batch, command.put)
-            return _change(batch, lambda txn: execute_put(txn, command.put))
+            response = rpc_pb2.PutResponse()
+            return _change(batch, lambda txn: execute_put(txn, command.put, response))
         case "delete_range":
-            return _change(batch, lambda txn: execute_delete_range(txn, command.delete_range))
+            deleted = rpc_pb2.DeleteRangeResponse()
+            return _change(
+                batch, lambda txn: execute_delete_range(txn, command.delete_range, deleted)
+            )
         case "compaction":
             return _compact(batch, command.compaction)
         case "lease_grant":

@@ -33,7 +33,9 @@ def check_put(view: ReadView, request: rpc_pb2.PutRequest) -> None:
         raise KeyNotFound
 
 
-def execute_put(txn: WriteTxn, request: rpc_pb2.PutRequest) -> rpc_pb2.PutResponse:
+def execute_put(
+    txn: WriteTxn, request: rpc_pb2.PutRequest, response: rpc_pb2.PutResponse
+) -> rpc_pb2.PutResponse:
     """Write one key. The response's prev_kv is the version just replaced, whoever made it."""
     value, lease = request.value, LeaseID(request.lease)
     if request.ignore_value or request.ignore_lease:
@@ -44,19 +46,19 @@ def execute_put(txn: WriteTxn, request: rpc_pb2.PutRequest) -> rpc_pb2.PutRespon
         value = current.value if request.ignore_value else value
         lease = current.lease if request.ignore_lease else lease
     replaced = txn.put(request.key, value, lease)
-    response = rpc_pb2.PutResponse(header=rpc_pb2.ResponseHeader(revision=txn.revision))
+    response.header.revision = txn.revision
     if request.prev_kv and replaced is not None:
         response.prev_kv.CopyFrom(message_of(replaced))
     return response
 
 
 def execute_delete_range(
-    txn: WriteTxn, request: rpc_pb2.DeleteRangeRequest
+    txn: WriteTxn, request: rpc_pb2.DeleteRangeRequest, response: rpc_pb2.DeleteRangeResponse
 ) -> rpc_pb2.DeleteRangeResponse:
     """Delete a range of keys; a range without keys changes nothing."""
     deleted = txn.delete_range(KeyRange.of(request.key, request.range_end))
-    return rpc_pb2.DeleteRangeResponse(
-        header=rpc_pb2.ResponseHeader(revision=txn.revision),
-        deleted=len(deleted),
-        prev_kvs=[message_of(version) for version in deleted] if request.prev_kv else (),
-    )
+    response.header.revision = txn.revision
+    response.deleted = len(deleted)
+    if request.prev_kv:
+        response.prev_kvs.extend(message_of(version) for version in deleted)
+    return response

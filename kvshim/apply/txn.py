@@ -16,15 +16,6 @@ from kvshim.mvcc.view import ReadView
 from kvshim.pb.etcd import rpc_pb2
 
 
-def is_read_only(request: rpc_pb2.TxnRequest) -> bool:
-    """True when both branches hold only ranges; a nested Txn counts as a write, as in etcd."""
-    for branch in (request.success, request.failure):
-        for operation in branch:
-            if operation.WhichOneof("request") != "request_range":
-                return False
-    return True
-
-
 def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
     """True when every range of a read-only transaction accepts a possibly older state."""
     return all(
@@ -41,7 +32,8 @@ def execute_txn(view: ReadView, request: rpc_pb2.TxnRequest) -> rpc_pb2.TxnRespo
     """
     branch = decide(view, request)
     _check(view, branch)
-    response = _run(view, branch)
+    response = rpc_pb2.TxnResponse()
+    _run(view, branch, response)
     response.header.revision = view.revision
     return response
 
@@ -66,8 +58,9 @@ def _check_range(view: ReadView, request: rpc_pb2.RangeRequest) -> None:
         raise Compacted
 
 
-def _run(view: ReadView, branch: Branch) -> rpc_pb2.TxnResponse:
-    response = rpc_pb2.TxnResponse(header=rpc_pb2.ResponseHeader(), succeeded=branch.succeeded)
+def _run(view: ReadView, branch: Branch, response: rpc_pb2.TxnResponse) -> None:
+    response.header.SetInParent()
+    response.succeeded = branch.succeeded
     for position, operation in enumerate(branch.operations):
         answer = response.responses.add()
         kind = operation.WhichOneof("request")
@@ -75,11 +68,11 @@ def _run(view: ReadView, branch: Branch) -> rpc_pb2.TxnResponse:
             result = execute_range(view, operation.request_range).message()
             answer.response_range.CopyFrom(result)
         elif kind == "request_txn":
-            answer.response_txn.CopyFrom(_run(view, branch.nested[position]))
+            _run(view, branch.nested[position], answer.response_txn)
         elif isinstance(view, WriteTxn):
             if kind == "request_put":
-                answer.response_put.CopyFrom(execute_put(view, operation.request_put))
+                execute_put(view, operation.request_put, answer.response_put)
             elif kind == "request_delete_range":
-                deleted = execute_delete_range(view, operation.request_delete_range)
-                answer.response_delete_range.CopyFrom(deleted)
-    return response
+                execute_delete_range(
+                    view, operation.request_delete_range, answer.response_delete_range
+                )

@@ -45,10 +45,13 @@ def storage_error(error: apsw.Error | UnicodeDecodeError) -> StorageError:
 class Session:
     """Statements on one connection. Raises `StorageError` for whatever SQLite cannot do."""
 
-    __slots__ = ("_db",)
+    __slots__ = ("_cursor", "_db")
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
+        # Statements that are run to their end at once share a cursor: making one for each costs as
+        # much as a small statement itself.
+        self._cursor = db.cursor()
 
     @property
     def db(self) -> apsw.Connection:
@@ -58,7 +61,7 @@ class Session:
     def run(self, sql: str, parameters: Row = ()) -> None:
         """Run a statement for its effect."""
         try:
-            for _ in self._db.execute(sql, parameters):
+            for _ in self._cursor.execute(sql, parameters):
                 pass
         except apsw.Error as error:
             raise storage_error(error) from error
@@ -66,25 +69,25 @@ class Session:
     def many(self, sql: str, rows: Iterable[Row]) -> None:
         """Run a statement once for each row of parameters."""
         try:
-            for _ in self._db.executemany(sql, rows):
+            for _ in self._cursor.executemany(sql, rows):
                 pass
         except apsw.Error as error:
             raise storage_error(error) from error
 
     def one(self, sql: str, parameters: Row = ()) -> Row | None:
-        """The first row, or None."""
+        """The row of a statement that finds one at most, or None."""
         try:
-            row: Row | None = self._db.execute(sql, parameters).fetchone()
+            rows: list[Row] = self._cursor.execute(sql, parameters).fetchall()
         except apsw.TooBigError as error:
             raise TooBig from error
         except (apsw.Error, UnicodeDecodeError) as error:
             raise storage_error(error) from error
-        return row
+        return rows[0] if rows else None
 
     def all(self, sql: str, parameters: Row = ()) -> list[Row]:
         """All rows."""
         try:
-            rows: list[Row] = self._db.execute(sql, parameters).fetchall()
+            rows: list[Row] = self._cursor.execute(sql, parameters).fetchall()
         except (apsw.Error, UnicodeDecodeError) as error:
             raise storage_error(error) from error
         return rows

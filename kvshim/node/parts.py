@@ -222,6 +222,7 @@ async def build(
         config.quota_backend_bytes,
         lambda: storage.backend.bytes_in_use,
         own.change_nospace,
+        config.max_request_bytes,
     )
     quota.observe(alarms.own_nospace)
     headers = Headers(cluster_id, member_id, store, log)

@@ -59,7 +59,7 @@ class Node:
             hub=Hub(store, self.readers, 600, logger),
             lessor=Lessor((), nothing, loop.time, lambda _: None),
             alarms=Alarms((), OWN_ID),
-            quota=Quota(1 << 30, lambda: 0, nothing),
+            quota=Quota(1 << 30, lambda: 0, nothing, 1 << 20),
             proposer=proposer,
             members=MemberBook(OWN_ID, (), proposer),
             version=ClusterVersion(1),

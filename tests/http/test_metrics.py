@@ -14,7 +14,7 @@ from kvshim.errors import Code
 from kvshim.metrics.calls import CLIENT_VERSIONS_MAX, CODE_LABELS, CallKind, MethodMetrics
 from kvshim.metrics.instruments import Callback, CallbackKind
 from kvshim.metrics.registry import Metrics
-from kvshim.metrics.runtime import SAMPLE_INTERVAL_SECONDS, Sampler
+from kvshim.metrics.runtime import BUSY_INTERVAL_SECONDS, SAMPLE_INTERVAL_SECONDS, Sampler
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<type>\w+) \| (?P<labels>[\w, ]*)\|", re.MULTILINE)
@@ -145,11 +145,35 @@ async def test_the_sampler_sees_a_blocked_loop_and_a_collection():
     finally:
         sampler.stop()
     get = metrics.registry.get_sample_value
-    assert get("kvshim_loop_lag_seconds_count") == 1
+    seen = get("kvshim_loop_lag_seconds_count") or 0
+    assert seen >= 1
     assert (get("kvshim_loop_lag_seconds_sum") or 0) >= 0.1
     assert (get("kvshim_gc_pause_seconds_count") or 0) >= 1
     await asyncio.sleep(SAMPLE_INTERVAL_SECONDS * 1.5)
-    assert get("kvshim_loop_lag_seconds_count") == 1, "stopped"
+    assert get("kvshim_loop_lag_seconds_count") == seen, "stopped"
+
+
+async def test_the_sampler_looks_often_while_the_process_works_and_counts_a_long_stall_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    metrics = Metrics()
+    sampler = Sampler(metrics.runtime, asyncio.get_running_loop())
+    get = metrics.registry.get_sample_value
+    monkeypatch.setattr("kvshim.metrics.runtime.time.process_time", lambda: 0.0)
+    sampler.start()
+    try:
+        await asyncio.sleep(SAMPLE_INTERVAL_SECONDS * 2.2)
+        at_rest = get("kvshim_loop_lag_seconds_count") or 0
+        monkeypatch.setattr("kvshim.metrics.runtime.time.process_time", time.monotonic)
+        await asyncio.sleep(SAMPLE_INTERVAL_SECONDS * 3)
+        working = (get("kvshim_loop_lag_seconds_count") or 0) - at_rest
+        time.sleep(10 * BUSY_INTERVAL_SECONDS)  # noqa: ASYNC251 - to be late is the point
+        await asyncio.sleep(BUSY_INTERVAL_SECONDS / 10)
+    finally:
+        sampler.stop()
+    assert 1 <= at_rest <= 3
+    assert working > 5
+    assert (get("kvshim_loop_lag_seconds_count") or 0) >= at_rest + working + 8
 
 
 def test_process_metrics_are_those_of_this_process():

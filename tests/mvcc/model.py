@@ -6,7 +6,7 @@ shared with the code under test but the messages and `KeyValue`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kvshim.pb.etcd import kv_pb2, rpc_pb2
 from kvshim.types import KeyValue
@@ -132,9 +132,9 @@ class Model:
         if 0 < request.limit < len(kvs):
             kvs, response.more = kvs[: request.limit], True
         if request.keys_only:
-            kvs = [replace(kv, value=b"") for kv in kvs]
+            kvs = [kv._replace(value=b"") for kv in kvs]
             if request.sort_target != Request.VALUE:
-                kvs = [replace(kv, lease=0) for kv in kvs]
+                kvs = [kv._replace(lease=0) for kv in kvs]
         response.kvs.extend(message(kv) for kv in kvs)
         return response
 

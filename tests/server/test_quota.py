@@ -20,7 +20,7 @@ class World:
     def __init__(self) -> None:
         self.in_use = 0
         self.changes: list[bool] = []
-        self.quota = Quota(10_000, lambda: self.in_use, self.change)
+        self.quota = Quota(10_000, lambda: self.in_use, self.change, 100)
 
     async def change(self, raised: bool) -> None:
         self.changes.append(raised)

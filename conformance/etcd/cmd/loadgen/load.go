@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
 )
@@ -15,14 +17,16 @@ import (
 // load is the state that phases share. An object belongs to one worker at a time, and only the
 // phases change objects, so nothing here is locked.
 type load struct {
-	opts    options
-	clients []*kubernetes.Client
-	objects []object
-	order   []int // a fixed shuffle: a cluster's keys do not come in key order
-	filler  []byte
-	epoch   time.Time // values carry times since then, by the monotonic clock
-	start   int64     // revision before the first phase
-	writes  atomic.Int64
+	opts     options
+	clients  []*kubernetes.Client
+	user     string // as whom new clients log in, if it is set
+	password string
+	objects  []object
+	order    []int // a fixed shuffle: a cluster's keys do not come in key order
+	filler   []byte
+	epoch    time.Time // values carry times since then, by the monotonic clock
+	start    int64     // revision before the first phase
+	writes   atomic.Int64
 }
 
 // object is what this process knows of a key from the answers to its own writes.
@@ -44,27 +48,47 @@ func newLoad(opts options) (*load, error) {
 	for i := range l.filler {
 		l.filler[i] = byte(seeded.Uint32())
 	}
-	for i := range opts.connections {
-		config := clientv3.Config{
-			Endpoints:            []string{opts.endpoints[i%len(opts.endpoints)]},
-			DialTimeout:          20 * time.Second,
-			DialKeepAliveTime:    30 * time.Second,
-			DialKeepAliveTimeout: 10 * time.Second,
-		}
-		if !opts.tls.Empty() || opts.tls.TrustedCAFile != "" {
-			tls, err := opts.tls.ClientConfig()
-			if err != nil {
-				return nil, err
-			}
-			config.TLS = tls
-		}
-		client, err := kubernetes.New(config)
+	return l, l.connect()
+}
+
+// connect makes the clients that workers share, in the place of those there are.
+func (l *load) connect() error {
+	l.close()
+	l.clients = nil
+	for i := range l.opts.connections {
+		client, err := l.dial(l.opts.endpoints[i%len(l.opts.endpoints)])
 		if err != nil {
-			return nil, err
+			return err
 		}
 		l.clients = append(l.clients, client)
 	}
-	return l, nil
+	return nil
+}
+
+// dial makes a client with a connection of its own.
+func (l *load) dial(endpoint string) (*kubernetes.Client, error) {
+	config := clientv3.Config{
+		Endpoints:            []string{endpoint},
+		DialTimeout:          20 * time.Second,
+		DialKeepAliveTime:    30 * time.Second,
+		DialKeepAliveTimeout: 10 * time.Second,
+		Username:             l.user,
+		Password:             l.password,
+		Logger:               zap.NewNop(), // stderr has one sentence, and only if a run fails
+	}
+	if l.secure() {
+		tls, err := l.opts.tls.ClientConfig()
+		if err != nil {
+			return nil, err
+		}
+		config.TLS = tls
+	}
+	return kubernetes.New(config)
+}
+
+// secure says whether connections use TLS.
+func (l *load) secure() bool {
+	return !l.opts.tls.Empty() || l.opts.tls.TrustedCAFile != ""
 }
 
 func (l *load) close() {
@@ -124,9 +148,15 @@ type operation func(ctx context.Context, w *worker, i int) error
 
 // forEach runs the operation once for each object, all workers at once, and measures each.
 func (l *load) forEach(ctx context.Context, op operation) (*measurement, error) {
+	return l.repeatedly(ctx, len(l.order), op)
+}
+
+// repeatedly runs the operation so many times, in turn on each object. Two turns on one object may
+// be in flight together unless total is at most the number of objects.
+func (l *load) repeatedly(ctx context.Context, total int, op operation) (*measurement, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	latencies := make([]time.Duration, len(l.order))
+	latencies := make([]time.Duration, total)
 	var next atomic.Int64
 	var group sync.WaitGroup
 	started := time.Now()
@@ -135,12 +165,13 @@ func (l *load) forEach(ctx context.Context, op operation) (*measurement, error) 
 			w := l.newWorker(number)
 			for ctx.Err() == nil {
 				turn := int(next.Add(1)) - 1
-				if turn >= len(l.order) {
+				if turn >= total {
 					return
 				}
+				object := l.order[turn%len(l.order)]
 				sent := time.Now()
-				if err := l.once(ctx, op, w, l.order[turn]); err != nil {
-					cancel(fmt.Errorf("%s: %w", l.key(l.order[turn]), err))
+				if err := l.once(ctx, op, w, object); err != nil {
+					cancel(fmt.Errorf("%s: %w", l.key(object), err))
 					return
 				}
 				latencies[turn] = time.Since(sent)

@@ -2,7 +2,9 @@
 //
 // The phases run one after the other over n objects under one prefix: create, update, get, list,
 // list in pages, watch under updates, delete; requests have the shapes that kube-apiserver's own
-// storage client sends. One JSON object on stdout is the result of a run. Every answer is checked
+// storage client sends. On request there are more: fill makes the objects in large transactions,
+// stream lists by RangeStream, listwatch watches while lists run, old reads pages at a revision far
+// back, storm is what must not hold up a server's event loop. One JSON object on stdout is the result of a run. Every answer is checked
 // (see check.go): the first wrong one ends the run with one sentence on stderr and exit code 1.
 //
 // The server must have no other writer: revisions are checked to be dense.
@@ -83,12 +85,16 @@ func run(ctx context.Context, opts options) (*result, error) {
 
 // phases are the parts of the load, by the name that --phases takes.
 var phases = map[string]func(*load, context.Context) (*measurement, error){
-	"create": (*load).create,
-	"update": (*load).update,
-	"get":    (*load).get,
-	"list":   (*load).listAll,
-	"paged":  (*load).listPaged,
-	"stream": (*load).listStream,
-	"watch":  (*load).watch,
-	"delete": (*load).delete,
+	"create":    (*load).create,
+	"fill":      (*load).fill,
+	"update":    (*load).update,
+	"get":       (*load).get,
+	"list":      (*load).listAll,
+	"paged":     (*load).listPaged,
+	"stream":    (*load).listStream,
+	"watch":     (*load).watch,
+	"listwatch": (*load).watchUnderLists,
+	"old":       (*load).old,
+	"storm":     (*load).storm,
+	"delete":    (*load).delete,
 }

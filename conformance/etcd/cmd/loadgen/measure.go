@@ -21,10 +21,13 @@ type measurement struct {
 	PerSecond  float64 `json:"per_second,omitempty"`
 	P50        float64 `json:"p50_ms"`
 	P99        float64 `json:"p99_ms,omitempty"`
+	P999       float64 `json:"p999_ms,omitempty"`
 	Max        float64 `json:"max_ms"`
 	ServerCPU  float64 `json:"server_cpu_seconds"`
 	ClientCPU  float64 `json:"client_cpu_seconds"`
 	*events
+	*ages
+	*weather
 }
 
 // events is what the watchers of a phase have seen.
@@ -34,6 +37,7 @@ type events struct {
 	P50      float64 `json:"event_p50_ms"`
 	P99      float64 `json:"event_p99_ms"`
 	Max      float64 `json:"event_max_ms"`
+	Lists    int     `json:"lists,omitempty"` // that ended while the watchers watched
 }
 
 // measure runs a phase and adds the CPU time that server and client have spent on it.
@@ -65,6 +69,7 @@ func rate(latencies []time.Duration, elapsed time.Duration) *measurement {
 		PerSecond:  float64(len(latencies)) / elapsed.Seconds(),
 		P50:        milliseconds(quantile(latencies, 0.5)),
 		P99:        milliseconds(quantile(latencies, 0.99)),
+		P999:       milliseconds(quantile(latencies, 0.999)),
 		Max:        milliseconds(latencies[len(latencies)-1]),
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"go.etcd.io/etcd/client/v3/kubernetes"
 )
 
-// get reads each object once.
+// get reads each object, as often as asked for.
 func (l *load) get(ctx context.Context) (*measurement, error) {
-	return l.forEach(ctx, func(ctx context.Context, w *worker, i int) error {
+	return l.repeatedly(ctx, l.opts.getPasses*len(l.order), func(ctx context.Context, w *worker, i int) error {
 		answer, err := w.client.Get(ctx, l.key(i), kubernetes.GetOptions{})
 		if err != nil {
 			return err
@@ -35,7 +35,7 @@ type lister func(ctx context.Context) (listing, time.Duration, error)
 
 // listAll reads everything in one Range.
 func (l *load) listAll(ctx context.Context) (*measurement, error) {
-	return l.repeat(ctx, func(ctx context.Context) (listing, time.Duration, error) {
+	return l.repeat(ctx, l.opts.listRepeats, func(ctx context.Context) (listing, time.Duration, error) {
 		sent := time.Now()
 		answer, err := l.clients[0].List(ctx, l.opts.prefix, kubernetes.ListOptions{})
 		took := time.Since(sent)
@@ -45,7 +45,7 @@ func (l *load) listAll(ctx context.Context) (*measurement, error) {
 
 // listStream reads everything by RangeStream, as kube-apiserver 1.37 does where it may.
 func (l *load) listStream(ctx context.Context) (*measurement, error) {
-	return l.repeat(ctx, func(ctx context.Context) (listing, time.Duration, error) {
+	return l.repeat(ctx, l.opts.listRepeats, func(ctx context.Context) (listing, time.Duration, error) {
 		sent := time.Now()
 		stream, err := l.clients[0].GetStream(ctx, l.opts.prefix, clientv3.WithPrefix())
 		if err != nil {
@@ -61,7 +61,7 @@ func (l *load) listStream(ctx context.Context) (*measurement, error) {
 
 // listPaged reads everything in pages at the revision of the first.
 func (l *load) listPaged(ctx context.Context) (*measurement, error) {
-	return l.repeat(ctx, l.pages)
+	return l.repeat(ctx, l.opts.pageRepeats, l.pages)
 }
 
 // pages follows a list from page to page. Each page counts itself and all that is left, which is
@@ -95,9 +95,9 @@ func (l *load) pages(ctx context.Context) (listing, time.Duration, error) {
 }
 
 // repeat lists some times and takes the median; every list is checked.
-func (l *load) repeat(ctx context.Context, list lister) (*measurement, error) {
+func (l *load) repeat(ctx context.Context, repeats int, list lister) (*measurement, error) {
 	var times []time.Duration
-	for range l.opts.listRepeats {
+	for range repeats {
 		all, took, err := list(ctx)
 		if err != nil {
 			return nil, err

@@ -59,6 +59,54 @@ func (l *load) watch(ctx context.Context) (*measurement, error) {
 	return measured, context.Cause(ctx)
 }
 
+// watchUnderLists is watch while one client with a connection of its own lists everything without
+// a pause.
+func (l *load) watchUnderLists(ctx context.Context) (*measurement, error) {
+	client, err := l.dial(l.opts.endpoints[0])
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	listing, stop := context.WithCancel(ctx)
+	defer stop()
+	var lists int
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		lists, err = l.keepListing(ctx, listing, client)
+		ended <- err
+	}()
+	measured, err := l.watch(ctx)
+	stop()
+	if err := errors.Join(err, <-ended); err != nil {
+		return nil, err
+	}
+	measured.events.Lists = lists
+	return measured, nil
+}
+
+// keepListing lists everything again and again until the second context ends; a list under way
+// then is finished. Objects change meanwhile, so each is held against what it says itself.
+func (l *load) keepListing(ctx, until context.Context, client *kubernetes.Client) (int, error) {
+	lists := 0
+	for until.Err() == nil {
+		answer, err := client.List(ctx, l.opts.prefix, kubernetes.ListOptions{})
+		if err != nil {
+			return lists, fmt.Errorf("list: %w", err)
+		}
+		if len(answer.Kvs) != l.opts.objects || answer.Count != int64(l.opts.objects) {
+			return lists, fmt.Errorf("%d objects and a count of %d, want %d", len(answer.Kvs), answer.Count, l.opts.objects)
+		}
+		for i, kv := range answer.Kvs {
+			if err := l.checkValue(i, kv); err != nil {
+				return lists, err
+			}
+		}
+		lists++
+	}
+	return lists, nil
+}
+
 // startWatchers returns once the server has confirmed every watch. The first failure of any of
 // them reaches fail.
 func (l *load) startWatchers(ctx context.Context, fail context.CancelCauseFunc) ([]*watcher, *sync.WaitGroup, error) {
