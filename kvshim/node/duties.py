@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +43,7 @@ class Duties:
     follower: Follower
     numbers: RoleNumbersBook
     attributes: Callable[[], MemberAttributesRequest]
+    publish: Callable[[MemberAttributesRequest], Awaitable[None]]
     held: Callable[[], RoleNumbers | None]
     """What the cluster wants, by this member's store."""
     wanted: Callable[[], RoleNumbers]
@@ -61,7 +62,7 @@ class Duties:
         while True:
             try:
                 if not self.follower.forwards:
-                    await self._book.publish(self.attributes())
+                    await self.publish(self.attributes())
                     if not said:
                         await self._say_numbers()
                         said = True
@@ -121,15 +122,21 @@ def give_duties(
             id=book.own_id,
             name=name,
             client_urls=[str(url) for url in config.advertise_client_urls],
-            failure_domain=config.failure_domain if version.current >= ROLES_VERSION else "",
+            failure_domain=config.failure_domain,
         )
+
+    async def publish(request: MemberAttributesRequest) -> None:
+        """A spare's own store does not say what the cluster's version is: this one's does."""
+        if version.current < ROLES_VERSION:
+            request.failure_domain = ""
+        await book.publish(request)
 
     async def remember(members: Sequence[Member]) -> None:
         if joined is not None:
             kept = replace(joined, members=tuple(map(Peer.of, members)))
             await asyncio.to_thread(kept.save, directory)
 
-    desk = SpareDesk(store, book, leadership, now=now)
+    desk = SpareDesk(store, book, leadership, publish=publish, now=now)
     follower = Follower(
         book,
         leadership,
@@ -160,6 +167,7 @@ def give_duties(
         _wanted=config.role_numbers if config.role_numbers_given else None,
         _may_begin=joined is None,
         _book=book,
+        publish=publish,
         held=held,
         wanted=wanted,
         _logger=logger,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from kvshim.apply.members import members_of
 from kvshim.errors import RequestError
 from kvshim.mvcc.store import Store
-from kvshim.pb.kvshim.member_pb2 import FollowAnswer, FollowRequest
+from kvshim.pb.kvshim.member_pb2 import FollowAnswer, FollowRequest, MemberAttributesRequest
 from kvshim.server.leadership import Leadership
 from kvshim.server.members import MemberBook
 from raft.transport.options import CallPeer, CallRefused
@@ -39,10 +39,12 @@ class SpareDesk:
         book: MemberBook,
         leadership: Leadership,
         *,
+        publish: Callable[[MemberAttributesRequest], Awaitable[None]],
         now: Callable[[], float],
     ) -> None:
+        """`publish` says through the log what a member is called. Raises `RequestError`."""
         self._store = store
-        self._book = book
+        self._publish = publish
         self._leadership = leadership
         self._now = now
         self._asking: dict[int, int] = {}
@@ -87,7 +89,7 @@ class SpareDesk:
         if self._leadership.has_leader and request.HasField("attributes"):
             request.attributes.id = member
             try:
-                await self._book.publish(request.attributes)
+                await self._publish(request.attributes)
             except RequestError as error:
                 raise CallRefused("refused", error.message) from None
 
