@@ -14,14 +14,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from raft.core import CoreOptions, CoreStatus, ReadState, TooManyReads
 from raft.core.messages import (
@@ -35,6 +34,7 @@ from raft.core.messages import (
     ReadIndexResponse,
 )
 from raft.core.ready import Ready, SnapshotOrder
+from raft.holding import Holding
 from raft.interface import (
     ConfChange,
     ConfChangeRefused,
@@ -50,7 +50,8 @@ from raft.interface import (
     Term,
     TooManyProposals,
 )
-from raft.member import Member, RetentionOptions
+from raft.member import Member
+from raft.options import Messenger, NodeHooks, NodeOptions
 from raft.snapshots import SnapshotSender
 from raft.storage import LogStorage
 from raft.wal_copying import WalCopying
@@ -58,9 +59,6 @@ from raft.wal_copying import WalCopying
 TICKS_MISSED_MAX: Final = 2
 """Ticks made up for after the thread was held up: what waited in the queue comes first, and a
 member that heard nothing because it did not listen shall not call an election for it."""
-
-FORWARDS_REMEMBERED_MAX: Final = 256
-"""Forwards that a leader may still refuse, kept to be proposed again."""
 
 CHANGE_ANSWER_SECONDS: Final = 1.0
 """How long a forwarded change of members waits to hear that the leader refused it."""
@@ -71,70 +69,10 @@ _QUICK: Final = (Heartbeat, HeartbeatResponse, ReadIndexRequest, ReadIndexRespon
 """Messages after which there is seldom anything to write or to apply."""
 
 
-class Messenger(Protocol):
-    """The part of a transport that carries messages; event loop."""
-
-    def send(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Send, or lose, each of them; never waits. Returns those that surely never left."""
-
-
 class _State(Enum):
     NEW = auto()
     RUNNING = auto()
     STOPPED = auto()
-
-
-def _ignore(*_: object) -> None:
-    """The default of a hook."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeHooks:
-    """Called on the raft thread: must be quick and must not raise.
-
-    `on_fsync` gets the seconds of every append; `on_slow_fsync` of those that took too long;
-    `on_wal_pinned` the WAL's bytes when an outside reader keeps it from starting over, once until
-    `on_wal_released` says that it has left; `on_leader` the leader's id, 0 for none, and the term,
-    whenever either changes; `on_fatal` the reason when the log cannot go on: nothing further is
-    made durable or applied.
-    """
-
-    on_fsync: Callable[[float], None] = _ignore
-    on_slow_fsync: Callable[[float], None] = _ignore
-    on_fatal: Callable[[LogError], None] = _ignore
-    on_wal_pinned: Callable[[int], None] = _ignore
-    on_wal_released: Callable[[], None] = _ignore
-    on_leader: Callable[[int, int], None] = _ignore
-    on_snapshot_sent: Callable[[int, int, str], None] = _ignore
-    """Member, index, and why it did not arrive; empty when it did."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeOptions:
-    """Bounds of the queue and of one batch, times; what counts as a slow fsync."""
-
-    tick_seconds: float = 0.05
-    heartbeat_ticks: int = 2
-    election_ticks: int = 10
-    batch_entries_max: int = 512
-    batch_bytes_max: int = 4 << 20
-    queue_entries_max: int = 8_192
-    queue_bytes_max: int = 64 << 20
-    unapplied_bytes_max: int = 64 << 20
-    """Committed and not yet applied: above it nothing more is taken from clients or the leader."""
-    hold_seconds: float = 5.0
-    """How long a command that no leader took is kept for the next one."""
-    read_seconds_max: float = 5.0
-    slow_fsync_seconds: float = 1.0
-    retention: RetentionOptions = field(default_factory=RetentionOptions)
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """Commands that no leader has taken; safe to propose until `deadline`."""
-
-    deadline: float
-    commands: list[bytes]
 
 
 @dataclass(slots=True)
@@ -180,11 +118,6 @@ class Node:
         self._at_work = threading.Lock()
         self._left_over: Ready | None = None
         self._loop_thread = 0
-        self._held: deque[_Held] = deque()
-        self._offer_held = False
-        self._followed = (MemberId(0), Term(0))
-        # By sequence, with whom they were offered to, and in which term.
-        self._forwards: OrderedDict[int, tuple[_Held, tuple[MemberId, Term]]] = OrderedDict()
         self._changes: dict[int, asyncio.Future[None]] = {}
         self._reads: dict[int, asyncio.Future[Index]] = {}
         self._read_number = 0
@@ -433,21 +366,12 @@ class Node:
         self._call_loop(self._settle_reads, [(context, None) for context in contexts])
 
     def forwards_refused(self, sequences: Sequence[int]) -> None:
-        """Propose again what the leader did not take, or what never left.
-
-        To the next leader at once, to the same one with the next tick: it takes nothing now, and
-        what went back and forth meanwhile would only keep it from handing over.
-        """
+        """Propose again what the leader did not take, or what never left."""
         for sequence in sequences:
             if (change := self._changes.get(sequence)) is not None:
                 self._tell(change)
-            forward = self._forwards.pop(sequence, None)
-            if forward is not None:
-                held, offered_to = forward
-                self._held.append(held)
-                if offered_to != self._core_member.core.following:
-                    self._offer_held = True
-                    self._queue.put(_nothing)
+            if self._holding.refused(sequence):
+                self._queue.put(_nothing)
 
     def looked(self, ready: Ready) -> None:
         """Publish the member's view before votes and acknowledgements leave."""
@@ -457,7 +381,7 @@ class Node:
         self._alone = core.confirmed and core.membership.voters == {self._member_id}
         if (before.leader_id, before.term) != (self._status.leader_id, core.term):
             self._hooks.on_leader(self._status.leader_id, core.term)
-            if self._held:
+            if self._holding.waits:
                 self._queue.put(_nothing)
             self._call_loop(self._wake_leader_waiters)
 
@@ -469,6 +393,13 @@ class Node:
     def _core_member(self) -> Member:
         assert self._member_or_none is not None
         return self._member_or_none
+
+    _holding_or_none: Holding | None = None
+
+    @property
+    def _holding(self) -> Holding:
+        assert self._holding_or_none is not None
+        return self._holding_or_none
 
     def _run(self, ready: asyncio.Future[None]) -> None:
         try:
@@ -494,6 +425,7 @@ class Node:
             heartbeat_ticks=limits.heartbeat_ticks,
         )
         self._member_or_none = Member(self._storage, machine, self, core, limits.retention)
+        self._holding_or_none = Holding(self._member_or_none)
         self._storage.set_identity(self._cluster_id, self._member_id)
         self._copying = WalCopying(
             self._storage,
@@ -550,14 +482,10 @@ class Node:
             for _ in range(min(missed, TICKS_MISSED_MAX)):
                 member.core.tick()
             next_tick = now + self._options.tick_seconds
-            self._forget_old(now)
-            self._offer_held = True
-        if member.core.following != self._followed:
-            self._followed, self._offer_held = member.core.following, True
-        if self._held and self._offer_held:
-            self._propose_held(now)
+            self._holding.ticked(now)
+        self._holding.offer(now)
         if commands:
-            self._propose(_Held(now + self._options.hold_seconds, commands))
+            self._holding.propose(commands, now + self._options.hold_seconds)
         began = time.monotonic()
         member.work()
         if self._adoption is not None:
@@ -628,30 +556,8 @@ class Node:
         finally:
             self._at_work.release()
 
-    def _propose(self, held: _Held) -> None:
-        try:
-            sequence = self._core_member.propose(held.commands)
-        except ProposalDropped:
-            self._held.append(held)
-            return
-        if sequence:
-            self._forwards[sequence] = held, self._core_member.core.following
-            while len(self._forwards) > FORWARDS_REMEMBERED_MAX:
-                self._forwards.popitem(last=False)
-
-    def _propose_held(self, now: float) -> None:
-        self._offer_held = False
-        waiting, self._held = self._held, deque()
-        for held in waiting:
-            if held.deadline > now:
-                self._propose(held)
-
     def _forget_change(self, sequence: int) -> None:
         self._changes.pop(sequence, None)
-
-    def _forget_old(self, now: float) -> None:
-        while self._forwards and next(iter(self._forwards.values()))[0].deadline < now:
-            self._forwards.popitem(last=False)
 
     def _step(self, messages: Sequence[Message]) -> None:
         core = self._core_member.core

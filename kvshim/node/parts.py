@@ -65,7 +65,8 @@ from kvshim.server.versions import ClusterVersion, VersionRaiser
 from kvshim.transport.options import GRPC_OVERHEAD_BYTES
 from kvshim.version import FORMAT_VERSION
 from kvshim.watch.hub import Hub
-from raft.node import Node, NodeHooks
+from raft.node import Node
+from raft.options import NodeHooks
 from raft.transport import Formats
 
 

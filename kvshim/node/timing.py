@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from raft.node import NodeOptions
+from raft.options import NodeOptions
 
 REQUEST_BASE_SECONDS = 5.0
 

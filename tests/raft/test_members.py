@@ -25,7 +25,8 @@ from raft.interface import (
     NoLeader,
     ProposalDropped,
 )
-from raft.node import Node, NodeOptions
+from raft.node import Node
+from raft.options import NodeOptions
 from raft.snapshots import SnapshotSender
 from raft.storage import LogStorage
 from raft.types import ChangeKind

@@ -25,7 +25,8 @@ from raft.interface import (
     TooManyProposals,
 )
 from raft.member import RetentionOptions
-from raft.node import Node, NodeHooks, NodeOptions
+from raft.node import Node
+from raft.options import NodeHooks, NodeOptions
 from raft.storage import LogStorage
 
 
