@@ -59,6 +59,7 @@ TARGETS = {
         Target("etcdctl", "etcd", "go.etcd.io/etcd/etcdctl/v3"),
         Target("etcdutl", "etcd", "go.etcd.io/etcd/etcdutl/v3"),
         Target("kine", "kine", "github.com/k3s-io/kine"),
+        Target("h2spec", "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
         Target(
             "kube-apiserver",
             "kubernetes",

@@ -75,9 +75,9 @@ class HttpServer:
                 sock,
                 server_context(self._tls, ALPN, self._warn),
                 self._connections.protocol,
-                self._pace,
-                self._limits.handshake_seconds_max,
-                self._has_room,
+                pace=self._pace,
+                handshake_seconds_max=self._limits.handshake_seconds_max,
+                admit=self._has_room,
             )
         loop = asyncio.get_running_loop()
         return await loop.create_server(self._connections.protocol, sock=sock)

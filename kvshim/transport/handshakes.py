@@ -54,6 +54,7 @@ class TlsListener:
         sock: socket.socket,
         context: ssl.SSLContext,
         protocol: ProtocolFactory,
+        *,
         pace: Pace,
         handshake_seconds_max: float,
         admit: Admit,

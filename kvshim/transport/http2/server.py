@@ -145,9 +145,9 @@ class Http2Server:
             sock,
             server_context(tls, ALPN_OF_ALL if self._http else ALPN, self._warn),
             partial(self._connected, lambda: True),
-            self._pace,
-            self._limits.handshake_seconds_max,
-            self._has_room,
+            pace=self._pace,
+            handshake_seconds_max=self._limits.handshake_seconds_max,
+            admit=self._has_room,
         )
 
     def _connected(self, admit: Callable[[], bool]) -> asyncio.Protocol:
