@@ -28,9 +28,7 @@ def check(peer: Peer) -> None:
     assert all(stream.state is not State.CLOSED for stream in connection.streams)
     assert connection.streams.queued == sum(stream.queued for stream in connection.streams)
     assert connection._lingering >= 0
-    windows = connection._windows
-    assert windows._held_total == sum(windows._held.values())
-    assert windows._held.keys() <= connection.streams.open.keys()
+    assert connection.streams.held == sum(stream.held for stream in connection.streams)
     failed = [event for event in peer.events if isinstance(event, ConnectionFailed)]
     assert connection.is_failed == bool(failed)
     assert len(failed) < 2

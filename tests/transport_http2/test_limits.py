@@ -5,6 +5,7 @@ import tracemalloc
 
 import pytest
 
+from kvshim.errors import Code
 from kvshim.transport.http2.events import CallReset
 from kvshim.transport.http2.limits import Limits, Meter, Rate
 from tests.transport_http2 import peer as p
@@ -191,6 +192,22 @@ def test_requests_that_arrive_whole_may_be_as_many_as_they_like():
         peer.frame(p.DATA, 0, 2 * number + 1, wire[:10_000])
         peer.frame(p.DATA, p.END_STREAM, 2 * number + 1, wire[10_000:])
     assert peer.went_away() is None
+
+
+def test_what_a_stream_held_counts_no_longer_once_it_is_over():
+    """The server ends it, by a deadline for example; or a handler takes a message too late."""
+    peer = Peer(limits=Limits(buffered_bytes_max=100_000))
+    half = message(bytes(20_000))[:10_000]
+    for number in range(40):
+        stream = peer.open(4 * number + 1)
+        peer.frame(p.DATA, 0, stream.id, half)
+        peer.connection.sender.end(stream, Code.DEADLINE_EXCEEDED, "")
+        late = peer.open(4 * number + 3, p.BIDI_PATH)
+        peer.frame(p.DATA, 0, late.id, message(b"x" * 3000) * 2)
+        peer.frame(p.RST_STREAM, 0, late.id, struct.pack(">L", 8))
+        peer.connection.consumed(late, 3000)
+    assert peer.went_away() is None
+    assert peer.connection.streams.held == 0
 
 
 def test_a_stream_whose_client_opens_no_window_is_reset():
