@@ -86,7 +86,10 @@ class TlsListener:
             await self._pace.turn()
             try:
                 connection, _ = await self._loop.sock_accept(self._sock)
-            except OSError:
+            except OSError as error:
+                # As asyncio reports it of the sockets that it accepts from itself.
+                context = {"message": "cannot accept a connection", "exception": error}
+                self._loop.call_exception_handler(context)
                 await asyncio.sleep(ACCEPT_RETRY_SECONDS)
                 continue
             if not self._admit():

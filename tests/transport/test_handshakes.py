@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from kvshim.http.limits import Limits as HttpLimits
 from kvshim.http.routes import Router
 from kvshim.http.server import HttpServer
 from kvshim.metrics.registry import Metrics
+from kvshim.transport import handshakes
 from kvshim.transport.handshakes import Pace
 from kvshim.transport.http2.limits import Limits, Rate
 from kvshim.transport.http2.server import Http2Server
@@ -108,6 +110,25 @@ async def test_a_stop_ends_handshakes_and_frees_the_port(tls: TlsOptions):
             writer.close()
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_a_lack_of_descriptors_is_told_and_passes(
+    tls: TlsOptions, monkeypatch: pytest.MonkeyPatch
+):
+    loop, told = asyncio.get_running_loop(), []
+    accept, failures = loop.sock_accept, [OSError(errno.EMFILE, "Too many open files")]
+
+    async def fail_once(sock):
+        if failures:
+            raise failures.pop()
+        return await accept(sock)
+
+    monkeypatch.setattr(handshakes, "ACCEPT_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(loop, "sock_accept", fail_once)
+    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+    async with clients_port(tls, Limits()) as (port, _), asyncio.timeout(10):
+        await shake_hands(port)
+    assert told == ["cannot accept a connection"]
 
 
 async def test_turns_come_at_the_rate():
