@@ -8,6 +8,8 @@ import pytest
 from kvshim.errors import Code
 from kvshim.transport.http2.events import CallReset
 from kvshim.transport.http2.limits import Limits, Meter, Rate
+from kvshim.transport.http2.request import HEAD_BYTES_REMEMBERED_MAX, HeadTable
+from kvshim.transport.http2.stream import RESET_REMEMBERED_MAX, StreamTable
 from tests.transport_http2 import peer as p
 from tests.transport_http2.peer import Peer, message, raw_frame, request_headers
 
@@ -228,6 +230,23 @@ def test_a_stream_whose_client_opens_no_window_is_reset():
     assert events == [CallReset(stalled, 8)]
     assert peer.answer(1).reset == 8
     assert peer.answer(3).reset is None
+
+
+def test_only_so_many_reset_streams_are_remembered():
+    table = StreamTable()
+    for stream_id in range(3 * RESET_REMEMBERED_MAX):
+        table.remember_reset(stream_id)
+    assert not table.was_reset(0)
+    assert table.was_reset(3 * RESET_REMEMBERED_MAX - 1)
+    assert len(table._reset) == RESET_REMEMBERED_MAX
+
+
+def test_a_long_head_is_not_remembered():
+    table = HeadTable()
+    fields = [(name.encode(), value.encode()) for name, value in request_headers()]
+    long = [*fields, (b"x-long", b"v" * HEAD_BYTES_REMEMBERED_MAX)]
+    assert table.understand(1, long)[0].metadata["x-long"]
+    assert tuple(long) not in table._heads
 
 
 def test_memory_of_answers_that_nobody_reads_is_shared_or_bounded():
