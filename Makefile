@@ -6,11 +6,12 @@ CONFORMANCE_SETUP := .venv/.setup-conformance
 PYTEST := $(BIN)/python -m pytest
 PORT ?= 2379
 JOBS ?= 2
+SECONDS ?= 600
 BENCH_SECONDS ?= 3600
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test conformance soak soak-cluster bench bench-hour bench-ha demo-ha many fmt lint type proto check clean
+.PHONY: help setup run test conformance fuzz soak soak-cluster bench bench-hour bench-ha demo-ha many fmt lint type proto check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,9 @@ test: $(SETUP) lint type ## lint, types and all tests that need no Go (under 5 m
 conformance: $(CONFORMANCE_SETUP) ## real etcd, etcdctl and kube-apiserver, built from their Go modules
 	$(BIN)/python conformance/build.py
 	$(PYTEST) conformance -q
+
+fuzz: $(CONFORMANCE_SETUP) ## fuzz all parsers of clients' bytes: make fuzz SECONDS=600
+	$(BIN)/python -m conformance.fuzz $(SECONDS)
 
 soak: $(SETUP) ## ten minutes of lists and writes: WAL, files and memory stay flat
 	$(PYTEST) tests/soak/test_wal.py --soak-seconds 600 -q -s

@@ -59,6 +59,8 @@ TARGETS = {
         Target("etcdctl", "etcd", "go.etcd.io/etcd/etcdctl/v3"),
         Target("etcdutl", "etcd", "go.etcd.io/etcd/etcdutl/v3"),
         Target("kine", "kine", "github.com/k3s-io/kine"),
+        Target("h2spec", "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
+        Target("story-go", "clients/go", "."),
         Target(
             "kube-apiserver",
             "kubernetes",
@@ -106,7 +108,7 @@ def _inputs_digest(target: Target) -> str:
     """Everything of ours that the binary depends on; go.sum pins the rest."""
     module = HERE / target.module
     files = [module / "go.mod", module / "go.sum"]
-    if target.package.startswith("./"):
+    if target.package.startswith("."):
         files += sorted((module / target.package).rglob("*.go"))
     digest = hashlib.sha256(f"{target}\n{_go_version()}".encode())
     for file in files:

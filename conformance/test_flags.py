@@ -44,7 +44,6 @@ KINDS = {
 OTHER_DEFAULTS = {
     "listen-client-urls": "the address, not a name for it",
     "advertise-client-urls": "the address, not a name for it",
-    "listen-metrics-urls": "metrics are served by default",
 }
 
 # What the program has beyond the package, `help` apart.

@@ -39,7 +39,6 @@ class Event(StrEnum):
     CERTIFICATE_CREATED = "created cert file"
     LISTENING = "serving client traffic"
     METRICS_LISTENING = "serving metrics"
-    METRICS_ADDRESS_IN_USE = "default metrics address is in use"
     READY = "ready to serve client requests"
     START_FAILED = "cannot start"
 

@@ -2,6 +2,7 @@
 
 import os
 
+import hypothesis
 import pytest
 
 from kvshim.config import TransportKind
@@ -9,6 +10,10 @@ from tests.sim.summary import pytest_terminal_summary
 from tests.support.datastore import Kind
 
 __all__ = ["pytest_terminal_summary"]
+
+# An example has no deadline of its own: on a busy machine the clock says nothing about the code.
+hypothesis.settings.register_profile("kvshim", deadline=None)
+hypothesis.settings.load_profile("kvshim")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

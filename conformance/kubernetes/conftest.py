@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.certs import write_certs
 from conformance.kubernetes.apiserver import ApiServer
 from conformance.kubernetes.client import ApiClient
 from conformance.kubernetes.kubectl import Kubectl
@@ -32,9 +33,10 @@ class Cluster:
 
 @pytest.fixture(scope="package")
 def cluster(datastore_kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A fresh datastore with an unmodified kube-apiserver on it, ready."""
+    """A fresh datastore with an unmodified kube-apiserver on it, over mutual TLS, ready."""
     directory = tmp_path_factory.mktemp("chapters-1-to-3", numbered=False)
-    datastore = Datastore(datastore_kind, directory / "datastore")
+    certs = write_certs(directory / "etcd-certs")
+    datastore = Datastore(datastore_kind, directory / "datastore", tls=certs)
     apiserver = ApiServer(datastore, directory)
     with datastore:
         try:

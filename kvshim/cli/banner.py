@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 
-from kvshim.config import Config, Url
+from kvshim.config import Config, TransportKind, Url
 
 _ANY_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}
 
@@ -15,7 +15,10 @@ _ANY_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}
 def banner(config: Config) -> str:
     """Plain lines without colour, fit for a terminal and for a log."""
     clients = ", ".join(map(str, config.listen_client_urls))
-    metrics = ", ".join(map(str, config.listen_metrics_urls)) or "nowhere"
+    serving = [*config.listen_metrics_urls]
+    if config.transport is TransportKind.HTTP2:
+        serving = [*config.listen_client_urls, *serving]
+    metrics = ", ".join(f"{url}/metrics" for url in serving) or "nowhere"
     lines = [
         "",
         f"kvshim is ready ({config.name}).",

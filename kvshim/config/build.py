@@ -53,8 +53,7 @@ def build(settings: Settings, notices: list[Notice]) -> Config:
         listen_peer_urls=settings.urls("listen-peer-urls"),
         peer_urls_given=settings.given("listen-peer-urls"),
         initial_advertise_peer_urls=advertised_to_peers,
-        listen_metrics_urls=_metrics_urls(settings),
-        metrics_urls_given=settings.given("listen-metrics-urls"),
+        listen_metrics_urls=settings.urls("listen-metrics-urls"),
         initial_cluster=_initial_cluster(settings, name, advertised_to_peers),
         initial_cluster_given=bool(settings.texts.get("initial-cluster")),
         initial_cluster_state=ClusterState(settings.text("initial-cluster-state")),
@@ -96,12 +95,6 @@ def build(settings: Settings, notices: list[Notice]) -> Config:
         log=build_logs(settings, notices),
         feature_gates=gates.effective(settings.gates()),
     )
-
-
-def _metrics_urls(settings: Settings) -> tuple[Url, ...]:
-    if settings.given("listen-metrics-urls") and not settings.text("listen-metrics-urls"):
-        return ()
-    return settings.urls("listen-metrics-urls")
 
 
 def _initial_cluster(settings: Settings, name: str, peer_urls: tuple[Url, ...]) -> Cluster:

@@ -191,7 +191,7 @@ def _check_sharing(config: Config) -> None:
                 f" url {url}"
             )
     for url in config.listen_metrics_urls:
-        if config.metrics_urls_given and url.port != 0 and url.address in taken:
+        if url.port != 0 and url.address in taken:
             raise ConfigError(f"--listen-metrics-urls and --listen-client-urls both name {url}")
 
 

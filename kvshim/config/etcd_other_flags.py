@@ -125,8 +125,8 @@ MONITORING: tuple[Flag, ...] = (
         "'extensive' adds histograms of gRPC calls.",
     ),
     Flag(
-        Section.MONITORING, "listen-metrics-urls", Kind.URLS, "http://127.0.0.1:2381", _O,
-        "Addresses for /metrics, /health, /livez, /readyz and /version; empty is none.",
+        Section.MONITORING, "listen-metrics-urls", Kind.URLS, "", _O,
+        "More addresses for /metrics, /health, /livez, /readyz and /version.",
     ),
 )
 

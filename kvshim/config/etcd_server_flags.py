@@ -85,7 +85,7 @@ MEMBER: tuple[Flag, ...] = (
     Flag(_M, "max-request-bytes", Kind.UINT, "1572864", _O, "Largest request of a client."),
     Flag(
         _M, "max-concurrent-streams", Kind.UINT32, "4294967295", _O,
-        "Most streams that one client connection has open at once.",
+        "Most streams that one client connection has open at once; http2 keeps it to 10,000.",
     ),
     Flag(
         _M, "grpc-keepalive-min-time", Kind.DURATION, "5s", _O,

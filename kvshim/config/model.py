@@ -163,8 +163,7 @@ class Config:
     """A member alone hears others only where it was told to."""
     initial_advertise_peer_urls: tuple[Url, ...]
     listen_metrics_urls: tuple[Url, ...]
-    metrics_urls_given: bool
-    """A default metrics address in use is a warning, one that was asked for is an error."""
+    """Beside the client addresses, which serve the same pages."""
 
     initial_cluster: tuple[tuple[str, tuple[Url, ...]], ...]
     initial_cluster_given: bool

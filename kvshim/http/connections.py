@@ -39,6 +39,12 @@ class Connections:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    def protocol(self) -> asyncio.StreamReaderProtocol:
+        """One connection's, for asyncio, which then calls `serve`."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        return asyncio.StreamReaderProtocol(reader, self.serve, loop=loop)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection from handshake to end, in the task that asyncio made for it."""
         task = asyncio.current_task()
@@ -104,9 +110,7 @@ class ClientFront:
     def take_over(self, transport: asyncio.Transport, data: bytes) -> None:
         """Serve an open connection, whose first bytes are `data`."""
         _prepare(transport)
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(loop=loop)
-        protocol = asyncio.StreamReaderProtocol(reader, self._connections.serve, loop=loop)
+        protocol = self._connections.protocol()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         if data:

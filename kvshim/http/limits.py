@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kvshim.transport.http2.limits import Rate
+
+HANDSHAKES = Rate(burst=5, per_second=20.0)
+"""Of TLS, on all metrics addresses: probes and scrapers are few."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -22,6 +27,7 @@ class Limits:
     requests_per_connection_max: int = 10_000
     connections_max: int = 64
     handshake_seconds_max: float = 10.0
+    handshakes: Rate = HANDSHAKES
 
 
 CLIENT_PORT = Limits(header_bytes_max=64 * 1024, connections_max=10_000)

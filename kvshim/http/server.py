@@ -16,6 +16,7 @@ from kvshim.http.routes import Router
 from kvshim.http.site import Pages
 from kvshim.logs import Event, Logger
 from kvshim.transport.client_certs import ClientCertificatePolicy
+from kvshim.transport.handshakes import Pace, TlsListener
 from kvshim.transport.listeners import listen, remove_socket
 from kvshim.transport.tls import TlsOptions
 from kvshim.transport.tls_context import server_context
@@ -36,7 +37,8 @@ class HttpServer:
         pages = Pages(router, self._limits)
         self._connections = Connections(pages, policy, self._limits, log)
         self._bound: list[tuple[Url, socket.socket]] = []
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
+        self._pace = Pace(self._limits.handshakes)
 
     @property
     def connections(self) -> int:
@@ -67,14 +69,22 @@ class HttpServer:
             sock.close()
             remove_socket(url)
 
-    async def _serve(self, url: Url, sock: socket.socket) -> asyncio.Server:
+    async def _serve(self, url: Url, sock: socket.socket) -> asyncio.Server | TlsListener:
         if url.tls and self._tls is not None:
-            context = server_context(self._tls, ALPN, self._warn)
-            seconds = self._limits.handshake_seconds_max
-            return await asyncio.start_server(
-                self._connections.serve, sock=sock, ssl=context, ssl_handshake_timeout=seconds
+            return TlsListener(
+                sock,
+                server_context(self._tls, ALPN, self._warn),
+                self._connections.protocol,
+                pace=self._pace,
+                handshake_seconds_max=self._limits.handshake_seconds_max,
+                admit=self._has_room,
             )
-        return await asyncio.start_server(self._connections.serve, sock=sock)
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(self._connections.protocol, sock=sock)
+
+    def _has_room(self) -> bool:
+        shaking = sum(s.handshakes for s in self._servers if isinstance(s, TlsListener))
+        return len(self._connections) + shaking < self._limits.connections_max
 
     def _warn(self, sentence: str) -> None:
         self._log.warn(Event.SETTING_ADVICE, advice=sentence)

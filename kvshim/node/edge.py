@@ -7,7 +7,6 @@ from typing import Protocol, assert_never
 
 from kvshim.backend.datadir import DataDir
 from kvshim.config import TransportKind, Url
-from kvshim.errors import StartupError
 from kvshim.gateway.gateway import Gateway
 from kvshim.http.connections import ClientFront
 from kvshim.http.health import HealthPages
@@ -46,11 +45,8 @@ class Edge:
     def bind(self) -> None:
         """Claim every address. Raises `StartupError`."""
         self._addresses = self._grpc.bind()
-        self._metrics_addresses = [
-            bound
-            for url in self._parts.config.listen_metrics_urls
-            if (bound := self._bind_metrics(url)) is not None
-        ]
+        urls = self._parts.config.listen_metrics_urls
+        self._metrics_addresses = [self._http.bind(url) for url in urls]
 
     async def start(self) -> None:
         """Begin to answer."""
@@ -66,18 +62,6 @@ class Edge:
         """Let calls finish within the grace, then end them."""
         await self._grpc.stop(grace_seconds if self._started else 0.0)
         await self._http.stop()
-
-    def _bind_metrics(self, url: Url) -> Url | None:
-        """The bound address; None for a default one that is in use."""
-        try:
-            return self._http.bind(url)
-        except StartupError as error:
-            if self._parts.config.metrics_urls_given:
-                raise
-            self._parts.logger.warn(
-                Event.METRICS_ADDRESS_IN_USE, address=str(url), reason=str(error)
-            )
-            return None
 
 
 class Transport(Protocol):

@@ -25,13 +25,13 @@ class FirstBytes(asyncio.Protocol):
         http1: Decide,
         waiting: set[FirstBytes],
         seconds_max: float,
-        connections_left: Callable[[], int],
+        admit: Callable[[], bool],
     ) -> None:
         self._http2 = http2
         self._http1 = http1
         self._waiting = waiting
         self._seconds_max = seconds_max
-        self._connections_left = connections_left
+        self._admit = admit
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._data = b""
@@ -39,7 +39,7 @@ class FirstBytes(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if self._connections_left() <= 0:
+        if not self._admit():
             transport.abort()
             return
         self._waiting.add(self)

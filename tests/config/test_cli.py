@@ -136,7 +136,7 @@ def test_the_process_exits_with_the_code(tmp_path):
 def test_a_person_is_told_where_it_listens_where_the_data_lies_and_what_to_try(node, capfd):
     assert main(["--log-format=console", "--data-dir=/var/lib/kvshim"]) == 0
     told = capfd.readouterr().err
-    for part in ("http://127.0.0.1:2379", "http://127.0.0.1:2381", "/var/lib/kvshim"):
+    for part in ("http://127.0.0.1:2379", "http://127.0.0.1:2379/metrics", "/var/lib/kvshim"):
         assert part in told
     assert told.count("etcdctl --endpoints=http://127.0.0.1:2379 ") == 3
 
@@ -167,5 +167,8 @@ def test_commands_to_try_ask_for_the_clients_certificate():
     )
 
 
-def test_a_node_without_metrics_says_nowhere():
-    assert "metrics   nowhere" in banner(config_of(["--listen-metrics-urls="]))
+def test_metrics_are_where_they_are_served():
+    more = ["--listen-metrics-urls=http://127.0.0.1:1"]
+    both = "metrics   http://127.0.0.1:2379/metrics, http://127.0.0.1:1/metrics\n"
+    assert both in banner(config_of(more))
+    assert "metrics   nowhere" in banner(config_of(["--transport=grpcio"]))

@@ -59,7 +59,7 @@ def test_an_etcd_config_file_is_obeyed(file):
     assert config.data_dir == Path("/var/lib/etcd")
     assert config.quota_backend_bytes == 8589934592
     assert [url.host for url in config.listen_client_urls] == ["10.0.0.1", "127.0.0.1"]
-    assert config.metrics_urls_given
+    assert [url.port for url in config.listen_metrics_urls] == [2381]
     assert config.initial_cluster_state is ClusterState.NEW
     assert config.watch_progress_notify_interval_s == 5
     assert config.auto_compaction is not None

@@ -27,8 +27,7 @@ def test_no_flags_make_a_node_on_this_machine_with_etcds_limits():
     assert config.data_dir == Path("default.kvshim")
     assert [str(url) for url in config.listen_client_urls] == ["http://127.0.0.1:2379"]
     assert [str(url) for url in config.advertise_client_urls] == ["http://127.0.0.1:2379"]
-    assert [str(url) for url in config.listen_metrics_urls] == ["http://127.0.0.1:2381"]
-    assert not config.metrics_urls_given
+    assert config.listen_metrics_urls == ()
     assert config.quota_backend_bytes == 2 * 1024**3
     assert (config.max_request_bytes, config.max_txn_ops) == (1572864, 128)
     assert (config.heartbeat_ms, config.election_ms) == (100, 1000)
@@ -54,14 +53,6 @@ def test_a_member_alone_is_its_own_initial_cluster():
     config = config_of(["--name=a", "--initial-advertise-peer-urls=http://10.0.0.1:2380"])
     [(name, urls)] = config.initial_cluster
     assert (name, [str(url) for url in urls]) == ("a", ["http://10.0.0.1:2380"])
-
-
-def test_metrics_addresses_remember_that_they_were_asked_for():
-    given = config_of(["--listen-metrics-urls=http://127.0.0.1:2381"])
-    assert given.metrics_urls_given
-    nowhere = config_of(["--listen-metrics-urls="])
-    assert nowhere.metrics_urls_given
-    assert nowhere.listen_metrics_urls == ()
 
 
 @pytest.mark.parametrize(

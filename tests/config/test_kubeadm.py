@@ -48,7 +48,6 @@ def test_the_manifest_of_kubeadm_1_37_is_understood():
     ]
     assert [str(url) for url in config.advertise_client_urls] == ["https://10.0.0.1:2379"]
     assert [str(url) for url in config.listen_metrics_urls] == ["http://127.0.0.1:2381"]
-    assert config.metrics_urls_given
     tls = config.client_tls
     assert tls.cert_file == Path("/etc/kubernetes/pki/etcd/server.crt")
     assert tls.key_file == Path("/etc/kubernetes/pki/etcd/server.key")

@@ -21,7 +21,7 @@ def test_a_signal_during_the_start_ends_it_quietly(number, tmp_path):
     print(f"seed {seed}")
     delays = random.Random(seed)
     for attempt in range(TRIES):
-        command = [KVSHIM, "--data-dir", tmp_path / "data", "--listen-metrics-urls", ""]
+        command = [KVSHIM, "--data-dir", tmp_path / "data"]
         command += ["--listen-client-urls", f"unix://{tmp_path}/clients"]
         command += ["--advertise-client-urls", "http://127.0.0.1:2379"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 from kvshim.pb.etcd import rpc_pb2 as pb
@@ -27,8 +29,6 @@ from tests.support.grpc_client import ALL, EtcdClient
 
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 5.0
-DEFAULT_METRICS_PORT = 2381
-OTHERS_SECONDS_MAX = 10.0
 READY = "ready to serve client requests"
 
 
@@ -107,7 +107,7 @@ def test_make_run_tells_where_everything_is_and_what_to_try(tmp_path: Path):
         node.wait_for("endpoint status")
         banner = node.output().partition("kvshim is ready")[2]
         assert f"  clients   http://{target(variables)}\n" in banner
-        assert f"  metrics   http://127.0.0.1:{metrics}\n" in banner
+        assert f"/metrics, http://127.0.0.1:{metrics}/metrics\n" in banner
         data = re.search(r"^  data      (.+)$", banner, re.MULTILINE)
         assert data
         assert Path(data[1]) == tmp_path / "kvshim.data"
@@ -261,42 +261,30 @@ def picture(client: EtcdClient) -> dict[str, object]:
     }
 
 
-@pytest.fixture
-def taken_metrics_port() -> Iterator[int]:
-    """The default metrics address, in use: by us, or by somebody who does not give it up."""
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        deadline = time.monotonic() + OTHERS_SECONDS_MAX
-        while time.monotonic() < deadline:
-            try:
-                other.bind(("127.0.0.1", DEFAULT_METRICS_PORT))
-                other.listen()
-                break
-            except OSError:
-                time.sleep(0.1)
-        socket.create_connection(("127.0.0.1", DEFAULT_METRICS_PORT), timeout=2).close()
-        yield DEFAULT_METRICS_PORT
-
-
-@pytest.mark.xdist_group("default metrics address")
-def test_the_default_metrics_address_in_use_is_a_warning(tmp_path: Path, taken_metrics_port: int):
+def test_the_client_port_alone_serves_the_pages_by_default(tmp_path: Path):
     variables = addresses()
-    program = [make_run_command()[0], "--data-dir=data"]
-    with started(program, tmp_path, **variables) as node:
+    with started([make_run_command()[0], "--data-dir=data"], tmp_path, **variables) as node:
         lines = [json.loads(line) for line in node.wait_for(READY).splitlines()]
-        warned = [line for line in lines if line["msg"] == "default metrics address is in use"]
-        assert len(warned) == 1
-        assert warned[0]["level"] == "warn"
-        assert str(taken_metrics_port) in warned[0]["address"]
         assert not any(line["msg"] == "serving metrics" for line in lines)
-        client = EtcdClient(target(variables))
-        client.put(b"it", b"serves")
-        client.close()
+        url = variables["ETCD_LISTEN_CLIENT_URLS"]
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as page:
+            assert b"etcd_server_has_leader 1.0" in page.read()
+        listening = psutil.Process(node.process.pid).net_connections(kind="tcp")
+        ports = {each.laddr.port for each in listening if each.status == psutil.CONN_LISTEN}
+        assert ports == {int(url.rpartition(":")[2])}
         node.stop()
 
 
-@pytest.mark.xdist_group("default metrics address")
-def test_the_same_address_given_and_in_use_is_an_error(tmp_path: Path, taken_metrics_port: int):
+@pytest.fixture
+def taken_metrics_port() -> Iterator[int]:
+    """A port that somebody else does not give up."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_a_metrics_address_in_use_is_an_error(tmp_path: Path, taken_metrics_port: int):
     program = [make_run_command()[0], "--data-dir=data"]
     with started(program, tmp_path, **addresses(taken_metrics_port)) as node:
         assert node.process.wait(START_SECONDS_MAX) == 1

@@ -6,10 +6,9 @@ import tracemalloc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kvshim.transport.http2.events import CallReset, ConnectionFailed, MessageReceived
-from kvshim.transport.http2.stream import State
 from tests.transport_http2 import peer as p
-from tests.transport_http2.peer import PREFACE, Peer, message, raw_frame, request_headers
+from tests.transport_http2.peer import PREFACE, Peer, message
+from tests.transport_http2.sessions import answer_everything, check, session
 
 FRAME = st.tuples(
     st.integers(0, 10),
@@ -36,30 +35,6 @@ FRAME = st.tuples(
 QUIET = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def answer_everything(peer: Peer, events: list) -> None:
-    """What a server would do with these events."""
-    for event in events:
-        if isinstance(event, MessageReceived):
-            if event.stream.head.path == p.BIDI_PATH:
-                peer.connection.consumed(event.stream, len(event.data))
-                peer.connection.sender.message(event.stream, event.data * 3)
-            else:
-                peer.connection.sender.reply(event.stream, event.data * 3)
-        elif isinstance(event, CallReset):
-            peer.connection.handler_ended()
-
-
-def check(peer: Peer) -> None:
-    """What holds of a connection at any time."""
-    connection = peer.connection
-    assert all(stream.state is not State.CLOSED for stream in connection.streams)
-    assert connection.streams.queued == sum(stream.queued for stream in connection.streams)
-    assert connection._lingering >= 0
-    failed = [event for event in peer.events if isinstance(event, ConnectionFailed)]
-    assert connection.is_failed == bool(failed)
-    assert len(failed) < 2
-
-
 @QUIET
 @given(st.lists(FRAME, max_size=20), st.booleans())
 def test_frames_without_rhyme(frames, opened):
@@ -80,28 +55,6 @@ def test_bytes_without_rhyme(data, greeted):
     peer = Peer(greet=greeted)
     peer.send(data)
     check(peer)
-
-
-def session(seed: int) -> bytes:
-    """A client that behaves: unary calls, uploads, streams, pings, resets."""
-    chance, peer = random.Random(seed), Peer()
-    wire = PREFACE + raw_frame(p.SETTINGS, 0, 0, b"\0\4\0\1\0\0")
-    for number in range(chance.randrange(1, 12)):
-        stream_id = 2 * number + 1
-        path = chance.choice([p.PATH, p.BIDI_PATH])
-        timeout = f"{chance.randrange(1, 99999)}m"
-        block = peer.encoder.encode(request_headers(path, grpc_timeout=timeout))
-        wire += raw_frame(p.HEADERS, p.END_HEADERS, stream_id, block)
-        body = message(bytes(chance.randrange(0, 3000)))
-        middle = chance.randrange(len(body))
-        wire += raw_frame(p.DATA, 0, stream_id, body[:middle])
-        if chance.random() < 0.2:
-            wire += raw_frame(p.RST_STREAM, 0, stream_id, bytes(4))
-        else:
-            wire += raw_frame(p.DATA, p.END_STREAM, stream_id, body[middle:])
-        if chance.random() < 0.3:
-            wire += raw_frame(p.WINDOW_UPDATE, 0, 0, b"\0\0\x10\0")
-    return wire
 
 
 @QUIET

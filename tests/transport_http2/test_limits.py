@@ -5,8 +5,11 @@ import tracemalloc
 
 import pytest
 
+from kvshim.errors import Code
 from kvshim.transport.http2.events import CallReset
 from kvshim.transport.http2.limits import Limits, Meter, Rate
+from kvshim.transport.http2.request import HEAD_BYTES_REMEMBERED_MAX, HeadTable
+from kvshim.transport.http2.stream import RESET_REMEMBERED_MAX, StreamTable
 from tests.transport_http2 import peer as p
 from tests.transport_http2.peer import Peer, message, raw_frame, request_headers
 
@@ -193,6 +196,22 @@ def test_requests_that_arrive_whole_may_be_as_many_as_they_like():
     assert peer.went_away() is None
 
 
+def test_what_a_stream_held_counts_no_longer_once_it_is_over():
+    """The server ends it, by a deadline for example; or a handler takes a message too late."""
+    peer = Peer(limits=Limits(buffered_bytes_max=100_000))
+    half = message(bytes(20_000))[:10_000]
+    for number in range(40):
+        stream = peer.open(4 * number + 1)
+        peer.frame(p.DATA, 0, stream.id, half)
+        peer.connection.sender.end(stream, Code.DEADLINE_EXCEEDED, "")
+        late = peer.open(4 * number + 3, p.BIDI_PATH)
+        peer.frame(p.DATA, 0, late.id, message(b"x" * 3000) * 2)
+        peer.frame(p.RST_STREAM, 0, late.id, struct.pack(">L", 8))
+        peer.connection.consumed(late, 3000)
+    assert peer.went_away() is None
+    assert peer.connection.streams.held == 0
+
+
 def test_a_stream_whose_client_opens_no_window_is_reset():
     limits = Limits(stall_seconds_max=10)
     peer = Peer(limits=limits)
@@ -211,6 +230,23 @@ def test_a_stream_whose_client_opens_no_window_is_reset():
     assert events == [CallReset(stalled, 8)]
     assert peer.answer(1).reset == 8
     assert peer.answer(3).reset is None
+
+
+def test_only_so_many_reset_streams_are_remembered():
+    table = StreamTable()
+    for stream_id in range(3 * RESET_REMEMBERED_MAX):
+        table.remember_reset(stream_id)
+    assert not table.was_reset(0)
+    assert table.was_reset(3 * RESET_REMEMBERED_MAX - 1)
+    assert len(table._reset) == RESET_REMEMBERED_MAX
+
+
+def test_a_long_head_is_not_remembered():
+    table = HeadTable()
+    fields = [(name.encode(), value.encode()) for name, value in request_headers()]
+    long = [*fields, (b"x-long", b"v" * HEAD_BYTES_REMEMBERED_MAX)]
+    assert table.understand(1, long)[0].metadata["x-long"]
+    assert tuple(long) not in table._heads
 
 
 def test_memory_of_answers_that_nobody_reads_is_shared_or_bounded():

@@ -105,6 +105,17 @@ async def test_who_says_nothing_is_cut():
         assert await told(port, b"PRI * HT") == b""
 
 
+async def test_connections_of_both_protocols_are_limited_together():
+    async with served(Limits(connections_max=2)) as (port, _):
+        undecided = await asyncio.open_connection("127.0.0.1", port)
+        http_1 = await asyncio.open_connection("127.0.0.1", port)
+        http_1[1].write(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+        await http_1[0].readuntil(b"200")
+        assert await told(port) == b""
+        undecided[1].close()
+        http_1[1].close()
+
+
 async def test_a_watcher_that_leaves_ends_its_handler():
     async with served() as (port, handlers):
         watch = post("/v3/watch", b'{"create_request":{}}')

@@ -1,6 +1,7 @@
 """The connection on the event loop with real sockets: limits of time, backpressure, one write."""
 
 import asyncio
+import itertools
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -321,6 +322,30 @@ async def test_a_call_beside_a_large_response_does_not_wait_for_it():
             await stream.read()
         assert await raw_unary(channel)(RANGE(key=b"small"), timeout=5) == b"small"
         stream.cancel()
+
+
+async def test_a_burst_of_calls_is_read_in_turns_of_the_loop():
+    """Given 200 KiB of requests in one segment, no turn of the loop begins more than a few."""
+    handlers = Handlers()
+    async with served(handlers) as (server, port, _), connected(port) as (reader, writer):
+        writer.write(GREETING)
+        async with asyncio.timeout(5):
+            await reader.readuntil(raw_frame(p.SETTINGS, p.ACK, 0))
+        [protocol] = server._serving.protocols
+        one = len(ask(b"four"))
+        burst = b"".join(ask(b"four", stream_id=2 * n + 1) for n in range(200_000 // one))
+        protocol.data_received(burst)
+        begun = [0]
+        async with asyncio.timeout(10):
+            while len(handlers.calls) < 200_000 // one:
+                await asyncio.sleep(0)
+                begun.append(len(handlers.calls))
+        steps = [after - before for before, after in itertools.pairwise(begun)]
+        assert max(steps) <= Limits().turn_bytes_max // one + 1
+        answered = b""
+        while answered.count(b"grpc-status") < 200_000 // one:
+            async with asyncio.timeout(5):
+                answered += await reader.read(1 << 20)
 
 
 async def test_gzip_from_a_client_is_read():

@@ -77,7 +77,7 @@ class Connection:
         self._streams_max = min(options.streams_max, limits.streams_max)
         self.streams = StreamTable()
         self.sender = Sender(self.streams, limits.send_queue_bytes)
-        self._windows = ReceiveWindows(limits, self.sender)
+        self._windows = ReceiveWindows(limits, self.streams, self.sender)
         self._reader = frames.FrameReader()
         self._decoder = FieldDecoder(limits.header_list_bytes_max)
         self._blocks = BlockReader(limits)
@@ -194,7 +194,6 @@ class Connection:
 
     def _reset(self, stream: Stream, code: ErrorCode | int) -> None:
         self._lingering += 1
-        self._windows.forget(stream)
         self._events.append(CallReset(stream, code))
 
     def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -244,7 +243,8 @@ class Connection:
         if expected is not None and expected != stream.received:
             raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "not of its content-length")
         stream.state = CLIENT_ENDS[stream.state]
-        self._windows.forget(stream)
+        if stream.held:
+            self.streams.forget_held(stream)
         if stream.is_discarding:
             if stream.refusal is not None:
                 self.sender.end_with_block(stream, stream.refusal)

@@ -22,9 +22,14 @@ class Rate:
 class Limits:
     """Of one connection, if not said otherwise."""
 
-    streams_max: int = 100_000
-    """Above etcd's flag, whose default is no limit: a stream costs about 2 KiB and a task. As many
-    calls that were reset may wait for their handlers to end (rapid reset)."""
+    streams_max: int = 10_000
+    """Whatever etcd's flag says, whose default is no limit: a stream costs about 2 KiB and a task,
+    and clients make further calls wait. As many calls that were reset may wait for their handlers
+    to end (rapid reset)."""
+
+    turn_bytes_max: int = 16 * 1024
+    """Of what a client sent at once, read in one turn of the loop: a quarter of a megabyte can open
+    15,000 streams, which would hold up everybody else for a second."""
 
     header_list_bytes_max: int = 64 * 1024
     """Decoded, with 32 bytes a field as HPACK counts. Tokens and metadata take 2 KiB at most."""
@@ -66,6 +71,10 @@ class Limits:
 
     handshake_seconds_max: float = 10.0
     """TLS handshake."""
+
+    handshakes: Rate = Rate(burst=20, per_second=200.0)
+    """TLS handshakes of the whole server. Each takes one or two milliseconds of the event loop;
+    later ones wait in the kernel. A kube-apiserver opens about a hundred connections at start."""
 
     stall_seconds_max: float = 300.0
     """A stream whose client opens no window for what waits to be sent is reset; what waits is

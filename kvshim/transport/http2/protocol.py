@@ -79,6 +79,8 @@ class Http2Protocol(asyncio.Protocol):
         self._is_secure = False
         self._calls: dict[int, tuple[Http2Call, MethodRunner | PlainRunner]] = {}
         self._is_paused = False
+        self._unread = b""
+        """What came and waits for its turn."""
         self._is_flush_due = False
         self._room = asyncio.Event()
         self._received_at = 0.0
@@ -110,6 +112,8 @@ class Http2Protocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received_at = now = self._loop.time()
+        if len(data) > self._limits.turn_bytes_max:
+            data = self._share_of_turn(data)
         connection = self.connection
         for event in connection.receive(data, now):
             self._obey(event)
@@ -127,7 +131,7 @@ class Http2Protocol(asyncio.Protocol):
         self._is_paused = False
         assert self._transport is not None
         self._cancel_timer("write")
-        self._transport.resume_reading()
+        self._resume_reading()
         self.flush_soon()
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -188,6 +192,25 @@ class Http2Protocol(asyncio.Protocol):
             self._transport.abort()
 
     # --- Inside
+
+    def _share_of_turn(self, data: bytes) -> bytes:
+        """The first of these bytes; the rest is read in later turns, and nothing else before."""
+        share = self._limits.turn_bytes_max
+        self._unread = data[share:]
+        assert self._transport is not None
+        self._transport.pause_reading()
+        self._loop.call_soon(self._resume_reading)
+        return data[:share]
+
+    def _resume_reading(self) -> None:
+        """Go on with what came already, else with the socket; not while the client is too slow."""
+        if self._transport is None or self._is_paused:
+            return
+        data, self._unread = self._unread, b""
+        if len(data) <= self._limits.turn_bytes_max:
+            self._transport.resume_reading()
+        if data:
+            self.data_received(data)
 
     def _obey(self, event: Event) -> None:
         match event:

@@ -10,22 +10,20 @@ from kvshim.transport.http2 import frames
 from kvshim.transport.http2.limits import Limits
 from kvshim.transport.http2.messages import PREFIX
 from kvshim.transport.http2.sender import Sender
-from kvshim.transport.http2.stream import CLIENT_ENDS, Stream
+from kvshim.transport.http2.stream import CLIENT_ENDS, State, Stream, StreamTable
 from kvshim.transport.http2.wire import ConnectionFault, ErrorCode, StreamFault
 
 
 class ReceiveWindows:
     """The receiving windows of one connection and its streams."""
 
-    def __init__(self, limits: Limits, sender: Sender) -> None:
+    def __init__(self, limits: Limits, streams: StreamTable, sender: Sender) -> None:
+        self._streams = streams
         self._sender = sender
         self._size = limits.connection_window_bytes
         self._window = self._size
         self._stream_size = limits.stream_window_bytes
         self._held_max = limits.buffered_bytes_max
-        self._held: dict[int, int] = {}
-        """By stream, what arrived and is not with a handler; only where there is any."""
-        self._held_total = 0
 
     def received(self, size: int) -> None:
         """Padding counts; ConnectionFault if the client has overrun its window."""
@@ -46,8 +44,8 @@ class ReceiveWindows:
         stream.withheld += message_bytes + PREFIX.size
 
     def consumed(self, stream: Stream, message_bytes: int) -> None:
-        """A handler took a message."""
-        if stream.withheld:
+        """A handler took a message, of a stream that may be over."""
+        if stream.withheld and stream.state is not State.CLOSED:
             stream.withheld -= message_bytes + PREFIX.size
             self.replenish(stream)
 
@@ -57,24 +55,14 @@ class ReceiveWindows:
         To be called after all that changes what the stream holds.
         """
         held = stream.withheld + stream.reader.held
-        if held or stream.id in self._held:
-            self._hold(stream, held)
+        if held or stream.held:
+            self._streams.held += held - stream.held
+            stream.held = held
+            if self._streams.held > self._held_max:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too much unfinished")
         if stream.state not in CLIENT_ENDS:
             return
         missing = self._stream_size - stream.receive_window - stream.withheld
         if missing >= self._stream_size // 2:
             stream.receive_window += missing
             self._sender.control(frames.window_update(stream.id, missing))
-
-    def forget(self, stream: Stream) -> None:
-        """The stream is over, or holds only what its handler takes soon."""
-        self._held_total -= self._held.pop(stream.id, 0)
-
-    def _hold(self, stream: Stream, held: int) -> None:
-        self._held_total += held - self._held.get(stream.id, 0)
-        if held:
-            self._held[stream.id] = held
-        else:
-            self._held.pop(stream.id, None)
-        if self._held_total > self._held_max:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too much unfinished")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from kvshim.config import Url
 from kvshim.errors import StartupError
@@ -18,6 +19,7 @@ from kvshim.rpc import Bidi, Method, service_of
 from kvshim.transport.carried import CarriedTransport, CarryingFront, Detour
 from kvshim.transport.client_certs import ClientCertificatePolicy
 from kvshim.transport.first_bytes import FirstBytes
+from kvshim.transport.handshakes import Pace, TlsListener
 from kvshim.transport.http2.connection import ConnectionOptions
 from kvshim.transport.http2.limits import Limits
 from kvshim.transport.http2.plain import PlainRunner
@@ -89,7 +91,8 @@ class Http2Server:
             )
         self._undecided: set[FirstBytes] = set()
         self._bound: list[tuple[Url, socket.socket]] = []
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
+        self._pace = Pace(self._limits.handshakes)
 
     def bind(self) -> list[Url]:
         """Claim every listen URL and return them with real ports; StartupError if one is taken.
@@ -127,7 +130,7 @@ class Http2Server:
 
     def serve(self, client: CarriedClient, transport: asyncio.Transport) -> None:
         """Serve a client that another member carries here; silent until its first bytes come."""
-        protocol = self._first_bytes()
+        protocol = self._first_bytes(self._has_room)
         transport.set_protocol(protocol)
         protocol.connection_made(CarriedTransport(transport, client))
 
@@ -161,39 +164,44 @@ class Http2Server:
         self._bound.append((url, sock))
         return Url(url.scheme, url.host, 0 if url.is_unix else sock.getsockname()[1])
 
-    async def _listen(self, url: Url, sock: socket.socket) -> asyncio.Server:
-        loop, tls = self._serving.loop, self._options.tls
+    async def _listen(self, url: Url, sock: socket.socket) -> asyncio.Server | TlsListener:
+        tls = self._options.tls
         if not url.tls or tls is None:
-            return await loop.create_server(self._connected, sock=sock)
-        return await loop.create_server(
-            self._connected,
-            sock=sock,
-            ssl=server_context(tls, ALPN_OF_ALL if self._http else ALPN, self._warn),
-            ssl_handshake_timeout=self._limits.handshake_seconds_max,
+            connected = partial(self._connected, self._has_room)
+            return await self._serving.loop.create_server(connected, sock=sock)
+        return TlsListener(
+            sock,
+            server_context(tls, ALPN_OF_ALL if self._http else ALPN, self._warn),
+            partial(self._connected, lambda: True),
+            pace=self._pace,
+            handshake_seconds_max=self._limits.handshake_seconds_max,
+            admit=self._has_room,
         )
 
-    def _connected(self) -> asyncio.Protocol:
+    def _connected(self, admit: Callable[[], bool]) -> asyncio.Protocol:
         if self._carrying is not None and self._detour is not None and self._detour.wanted():
             return self._carrying.protocol()
-        return self._served_here()
+        return Http2Protocol(self._serving) if self._http is None else self._first_bytes(admit)
 
-    def _served_here(self) -> asyncio.Protocol:
-        return self._first_bytes() if self._http is not None else Http2Protocol(self._serving)
-
-    def _first_bytes(self) -> FirstBytes:
+    def _first_bytes(self, admit: Callable[[], bool]) -> FirstBytes:
         return FirstBytes(
             self._to_http2,
             self._to_http1 if self._http is not None else self._to_http2,
             self._undecided,
             self._limits.preface_seconds_max,
-            self._connections_left,
+            admit,
         )
 
-    def _connections_left(self) -> int:
+    def _has_room(self) -> bool:
+        """Whether one more connection is welcome, of whichever protocol."""
         open_ones = len(self._serving.protocols) + len(self._undecided)
         if self._http is not None:
             open_ones += self._http.connections
-        return self._limits.connections_max - open_ones
+        open_ones += sum(s.handshakes for s in self._servers if isinstance(s, TlsListener))
+        if open_ones < self._limits.connections_max:
+            return True
+        self._reject("too many connections")
+        return False
 
     def _to_http2(self, transport: asyncio.Transport, data: bytes) -> None:
         protocol = Http2Protocol(self._serving)

@@ -49,6 +49,7 @@ class Stream:
         "end_block",
         "has_headers",
         "head",
+        "held",
         "id",
         "is_discarding",
         "is_in_backlog",
@@ -86,6 +87,8 @@ class Stream:
         """Whether messages are taken one by one, so that the window waits for the handler."""
         self.withheld = 0
         """Bytes of messages that the handler has not taken yet."""
+        self.held = 0
+        """Bytes that arrived and are not with a handler, as far as they count."""
         self.is_discarding = False
         """A request whose answer is known already: what else arrives is dropped."""
         self.refusal: bytes | None = None
@@ -116,6 +119,8 @@ class StreamTable:
         self.highest_id = 0
         self.queued = 0
         """Bytes that wait in all streams."""
+        self.held = 0
+        """Bytes that arrived on all streams and are not with a handler."""
         self._reset: dict[int, None] = {}
 
     def __len__(self) -> int:
@@ -136,7 +141,14 @@ class StreamTable:
         stream.queue.clear()
         self.queued -= stream.queued
         stream.queued = 0
+        if stream.held:
+            self.forget_held(stream)
         self.open.pop(stream.id, None)
+
+    def forget_held(self, stream: Stream) -> None:
+        """What the stream holds counts no longer: it is over, or its handler takes it soon."""
+        self.held -= stream.held
+        stream.held = 0
 
     def is_idle(self, stream_id: int) -> bool:
         """Whether the client has not opened this stream yet."""

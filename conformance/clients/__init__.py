@@ -1,0 +1,1 @@
+"""One story, told by clients of three families of gRPC: they must see the same."""

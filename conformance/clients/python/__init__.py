@@ -1,0 +1,1 @@
+"""The story by grpcio, with messages of our own."""
