@@ -4,15 +4,16 @@ import random
 import time
 
 from tests.cluster.clients import Traffic
+from tests.cluster.cluster import Wires
 from tests.cluster.conftest import FormCluster
 from tests.cluster.links import Rule
 from tests.cluster.test_kills import settle
 
 
 def test_a_leader_cut_off_is_replaced_and_serves_nothing_stale(
-    form: FormCluster, seed: int
+    form: FormCluster, cuttable: Wires, seed: int
 ) -> None:
-    cluster = form(3, proxied=True)
+    cluster = form(3, wires=cuttable)
     with Traffic(cluster.targets(), seed) as traffic:
         traffic.wait_writes(20, 30)
         leader = cluster.wait_leader()
@@ -24,8 +25,8 @@ def test_a_leader_cut_off_is_replaced_and_serves_nothing_stale(
         settle(cluster, traffic)
 
 
-def test_a_minority_cut_off_disturbs_nobody(form: FormCluster, seed: int) -> None:
-    cluster = form(3, proxied=True)
+def test_a_minority_cut_off_disturbs_nobody(form: FormCluster, cuttable: Wires, seed: int) -> None:
+    cluster = form(3, wires=cuttable)
     with Traffic(cluster.targets(), seed) as traffic:
         traffic.wait_writes(20, 30)
         leader = cluster.wait_leader()
@@ -42,8 +43,10 @@ def test_a_minority_cut_off_disturbs_nobody(form: FormCluster, seed: int) -> Non
         assert (after.leader, after.raftTerm) == (before.leader, before.raftTerm)
 
 
-def test_a_leader_that_hears_nobody_steps_down(form: FormCluster, seed: int) -> None:
-    cluster = form(3, proxied=True)
+def test_a_leader_that_hears_nobody_steps_down(
+    form: FormCluster, cuttable: Wires, seed: int
+) -> None:
+    cluster = form(3, wires=cuttable)
     with Traffic(cluster.targets(), seed) as traffic:
         traffic.wait_writes(20, 30)
         leader = cluster.wait_leader()
@@ -56,8 +59,10 @@ def test_a_leader_that_hears_nobody_steps_down(form: FormCluster, seed: int) -> 
         settle(cluster, traffic)
 
 
-def test_a_leader_that_nobody_hears_is_replaced(form: FormCluster, seed: int) -> None:
-    cluster = form(3, proxied=True)
+def test_a_leader_that_nobody_hears_is_replaced(
+    form: FormCluster, cuttable: Wires, seed: int
+) -> None:
+    cluster = form(3, wires=cuttable)
     with Traffic(cluster.targets(), seed) as traffic:
         traffic.wait_writes(20, 30)
         leader = cluster.wait_leader()
@@ -70,8 +75,10 @@ def test_a_leader_that_nobody_hears_is_replaced(form: FormCluster, seed: int) ->
         settle(cluster, traffic)
 
 
-def test_a_slow_and_lossy_network_is_slow_but_right(form: FormCluster, seed: int) -> None:
-    cluster = form(3, "--heartbeat-interval=300", "--election-timeout=3000", proxied=True)
+def test_a_slow_and_lossy_network_is_slow_but_right(
+    form: FormCluster, cuttable: Wires, seed: int
+) -> None:
+    cluster = form(3, "--heartbeat-interval=300", "--election-timeout=3000", wires=cuttable)
     with Traffic(cluster.targets(), seed) as traffic:
         traffic.wait_writes(20, 30)
         cluster.degrade(Rule(delay_seconds=0.2, loss=0.2))
@@ -80,8 +87,10 @@ def test_a_slow_and_lossy_network_is_slow_but_right(form: FormCluster, seed: int
         settle(cluster, traffic)
 
 
-def test_cuts_come_and_go(form: FormCluster, trouble_seconds: float, seed: int) -> None:
-    cluster, rng = form(3, proxied=True), random.Random(seed)
+def test_cuts_come_and_go(
+    form: FormCluster, cuttable: Wires, trouble_seconds: float, seed: int
+) -> None:
+    cluster, rng = form(3, wires=cuttable), random.Random(seed)
     names = [member.name for member in cluster.members]
     ways = [(a, b) for a in names for b in names if a != b]
     with Traffic(cluster.targets(), seed) as traffic:

@@ -12,6 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from kvshim.server.lease_calls import LeaseCalls
+from kvshim.server.lessor import Lessor
+from kvshim.types import LeaseID
+from kvshim.watch.catchup import Slice
+from kvshim.watch.hub import Hub
+from kvshim.watch.outbox import Notice
+from kvshim.watch.stream import WatchStream
+from kvshim.watch.watcher import INVALID_WATCH_ID, Watcher
 from raft.batch import Batch
 from raft.core import Entry, HardState, Proposal, election, forwarding, read_index, replication
 from raft.core import membership as membership_rules
@@ -38,6 +46,8 @@ class Bug:
     mood: Mood = Mood.CHURN
     files: bool = False
     """Is it in what writes the log? Then the runs are those on files."""
+    whole: bool = False
+    """Is it above the log? Then the runs are those on all of the production code."""
 
 
 @contextmanager
@@ -241,6 +251,45 @@ def show_what_was_not_synced() -> list[Patch]:
     return [(LogStorage, "_sync_inherited", lambda log: None)]
 
 
+def expire_from_a_stale_checkpoint() -> list[Patch]:
+    right = Lessor.keep_alive
+
+    async def keep_alive(lessor: Lessor, lease: LeaseID) -> int:
+        lessor._find(lease).checkpointed = False  # this leader counts anew, what else matters?
+        return await right(lessor, lease)
+
+    return [(Lessor, "keep_alive", keep_alive)]
+
+
+def renew_without_confirmation() -> list[Patch]:
+    async def renew_here(calls: LeaseCalls, lease: LeaseID) -> int:
+        return await calls._lessor.keep_alive(lease)
+
+    return [(LeaseCalls, "_renew_here", renew_here)]
+
+
+def take_a_slice_for_the_end() -> list[Patch]:
+    def deliver(hub: Hub, watcher: Watcher, piece: Slice) -> int:
+        batch = piece.batches.get(watcher)
+        if batch is not None and not watcher.stream.outbox.offer(watcher, batch, piece.revision):
+            watcher.stream.park(watcher)
+            return 0
+        watcher.next_revision = max(watcher.next_revision, piece.next_revision)
+        hub._sync(watcher)
+        return 0 if batch is None else batch.cost
+
+    return [(Hub, "_deliver", deliver)]
+
+
+def promise_what_is_not_sent() -> list[Patch]:
+    def request_progress(stream: WatchStream) -> None:
+        if stream._watchers:
+            revision = stream._hub.present_revision
+            stream.outbox.progress(Notice(INVALID_WATCH_ID, revision))
+
+    return [(WatchStream, "request_progress", request_progress)]
+
+
 BUGS = (
     Bug("commit old terms by counting", "paper 5.4.2, figure 8", commit_old_terms_by_counting),
     Bug("vote twice in a term", "paper 5.2", vote_twice),
@@ -276,4 +325,32 @@ BUGS = (
         files=True,
     ),
     Bug("show entries that were not synced", "thesis 3.8", show_what_was_not_synced, files=True),
+    Bug(
+        "expire a lease from a stale checkpoint",
+        "DESIGN 7",
+        expire_from_a_stale_checkpoint,
+        Mood.MIXED,
+        whole=True,
+    ),
+    Bug(
+        "renew a lease without confirming the leader",
+        "DESIGN 7",
+        renew_without_confirmation,
+        Mood.MIXED,
+        whole=True,
+    ),
+    Bug(
+        "take one slice of history for all of it",
+        "DESIGN 6",
+        take_a_slice_for_the_end,
+        Mood.MIXED,
+        whole=True,
+    ),
+    Bug(
+        "promise progress before the events",
+        "DESIGN 6",
+        promise_what_is_not_sent,
+        Mood.MIXED,
+        whole=True,
+    ),
 )

@@ -32,6 +32,7 @@ from tests.sim.world import World
 
 TROUBLE_US = {Mood.MIXED: 8_000_000, Mood.CHURN: 3_000_000, Mood.MOVES: 8_000_000}
 PEACE_US = 6_000_000
+REST_US = 500_000
 CLIENTS = 5
 FILES_EVERY = 4
 WHOLE_EVERY = 8
@@ -74,9 +75,9 @@ class Simulation:
         self.world = World(seed, traced=traced)
         random = self.world.random
         self.members: dict[int, Any] = {}
-        self.whole = Whole(self.world, self.members) if whole else None
         self.network = Network(self.world, self._weather(), self._deliver)
         self.safety = Safety(Index(2))
+        self.whole = Whole(self.world, self.members, self.network, seed) if whole else None
         self.clients = Clients(self.world, self.members)
         mood = random.choice(list(Mood))
         self.trouble = Trouble(self.world, self.network, self.members, mood, self.files)
@@ -96,12 +97,14 @@ class Simulation:
             self._add(number, options, newcomer=number > old)
         if self.whole is not None:
             self.clients.command = register_put
+            self.safety.on_commit = self.whole.committed
+            self.whole.transfer = self.trouble._transfer
             self.trouble.removals = 1
 
     def run(self) -> Report:
         """Raises `Failure`."""
         try:
-            with threadless() if self.whole is not None else nullcontext():
+            with threadless(self.world) if self.whole is not None else nullcontext():
                 return self._run()
         except Exception as error:
             trace = "\n".join(self.world.trace)
@@ -132,6 +135,9 @@ class Simulation:
         self.clients.stopped = True
         if self.whole is not None:
             self.whole.calm_down(self.clients.only or [])
+        self.world.run_until(trouble_us + PEACE_US - REST_US)
+        if self.whole is not None:
+            self.whole.rest()
         self.world.run_until(trouble_us + PEACE_US)
         self._check_live()
         self._check_equal()
@@ -154,6 +160,8 @@ class Simulation:
         leader = self.trouble.leader()
         assert leader is not None, "nobody leads, long after all was mended"
         self.clients.only = leader.replica.membership.members
+        if self.whole is not None:
+            self.whole.ask_only(self.clients.only)
         self.clients.patience_us = 500_000
         self.clients.done.clear()
 
