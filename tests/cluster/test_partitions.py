@@ -3,6 +3,8 @@
 import random
 import time
 
+import pytest
+
 from tests.cluster.clients import Traffic
 from tests.cluster.cluster import Wires
 from tests.cluster.conftest import FormCluster
@@ -87,16 +89,33 @@ def test_a_slow_and_lossy_network_is_slow_but_right(
         settle(cluster, traffic)
 
 
-def test_cuts_come_and_go(
-    form: FormCluster, cuttable: Wires, trouble_seconds: float, seed: int
+def test_two_of_five_cut_off_miss_nothing_and_stop_nobody(
+    form: FormCluster, cuttable: Wires, seed: int
 ) -> None:
-    cluster, rng = form(3, wires=cuttable), random.Random(seed)
+    cluster = form(5, wires=cuttable)
+    with Traffic(cluster.targets(), seed) as traffic:
+        traffic.wait_writes(20, 30)
+        leader = cluster.wait_leader()
+        other = next(member for member in cluster.members if member is not leader)
+        cluster.isolate(leader, other)
+        cluster.wait_leader(other_than=leader)
+        traffic.wait_writes(100, 30)
+        cluster.heal()
+        cluster.wait_leader(everyone=True)
+        settle(cluster, traffic)
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_cuts_come_and_go(
+    form: FormCluster, cuttable: Wires, trouble_seconds: float, seed: int, count: int
+) -> None:
+    cluster, rng = form(count, wires=cuttable), random.Random(seed)
     names = [member.name for member in cluster.members]
     ways = [(a, b) for a in names for b in names if a != b]
     with Traffic(cluster.targets(), seed) as traffic:
         end = time.monotonic() + trouble_seconds
         while time.monotonic() < end:
-            cluster.cut(*rng.sample(ways, rng.randint(1, 4)))
+            cluster.cut(*rng.sample(ways, rng.randint(1, len(ways) - 2)))
             time.sleep(rng.uniform(0.2, 2))
             cluster.heal()
             if rng.random() < 0.5:

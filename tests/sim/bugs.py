@@ -329,7 +329,7 @@ BUGS = (
         "expire a lease from a stale checkpoint",
         "DESIGN 7",
         expire_from_a_stale_checkpoint,
-        Mood.MIXED,
+        Mood.CALM,
         whole=True,
     ),
     Bug(

@@ -25,7 +25,7 @@ HOLDERS = 6
 FIRST_LEASE = 1 << 20
 """The leases of these clients lie above those that others grant and revoke as they like."""
 
-TTL_SECONDS = (6, 12)
+TTL_SECONDS = (6, 24)
 LATE = 0.75
 """Of its time, how much a client lets pass at most: the fastest clock needs 0.8 for all of it."""
 

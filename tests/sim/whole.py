@@ -26,7 +26,7 @@ from tests.sim.watchers import RANGES, WATCHERS, Watcher
 from tests.sim.whole_member import WholeMember
 from tests.sim.world import World
 
-TRANSFER_US = (300_000, 1_200_000)
+TRANSFER_US = (1_000_000, 4_000_000)
 
 
 @dataclass(slots=True)
