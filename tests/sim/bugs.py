@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kvshim.server.lease_calls import LeaseCalls
 from kvshim.server.lessor import Lessor
 from kvshim.types import LeaseID
 from kvshim.watch.catchup import Slice
@@ -261,11 +260,20 @@ def expire_from_a_stale_checkpoint() -> list[Patch]:
     return [(Lessor, "keep_alive", keep_alive)]
 
 
-def renew_without_confirmation() -> list[Patch]:
-    async def renew_here(calls: LeaseCalls, lease: LeaseID) -> int:
-        return await calls._lessor.keep_alive(lease)
+def count_on_from_an_earlier_term() -> list[Patch]:
+    right = Lessor.promote
 
-    return [(LeaseCalls, "_renew_here", renew_here)]
+    def demote(lessor: Lessor) -> None:
+        lessor._primary = False  # but the deadlines stay
+
+    def promote(lessor: Lessor, extend_seconds: float) -> None:
+        known = {lease: entry.deadline for lease, entry in lessor._leases.items()}
+        right(lessor, extend_seconds)
+        for lease, deadline in known.items():
+            lessor._leases[lease].deadline = min(deadline, lessor._leases[lease].deadline)
+        lessor._rebuild_heaps()
+
+    return [(Lessor, "demote", demote), (Lessor, "promote", promote)]
 
 
 def take_a_slice_for_the_end() -> list[Patch]:
@@ -333,10 +341,10 @@ BUGS = (
         whole=True,
     ),
     Bug(
-        "renew a lease without confirming the leader",
+        "count leases on from an earlier term",
         "DESIGN 7",
-        renew_without_confirmation,
-        Mood.MIXED,
+        count_on_from_an_earlier_term,
+        Mood.CALM,
         whole=True,
     ),
     Bug(

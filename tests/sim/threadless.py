@@ -23,10 +23,10 @@ LEASE_CHECKPOINT_SECONDS = 2
 """In place of five minutes, so that short leases get checkpoints."""
 
 SMALL = (
-    (catchup, "SLICE_BYTES", 600),
+    (catchup, "SLICE_BYTES", 150),
     (outbox, "QUEUE_BYTES_MAX", 4_000),
     (outbox, "QUEUE_BYTES_RESUME", 500),
-    (recent, "RECENT_EVENTS_MAX", 20),
+    (recent, "RECENT_EVENTS_MAX", 5),
     (batch, "RESPONSE_BYTES_TARGET", 200),
 )
 """Bounds of the watch room, so that few events are already many."""

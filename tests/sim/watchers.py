@@ -171,7 +171,8 @@ class Watcher:
 
     def _connect_later(self) -> None:
         self.resumed += 1
-        self.world.after(self.random.uniform(1_000, 100_000), self._connect)
+        away_us = 1_500_000 if self.random.random() < 0.2 else 100_000
+        self.world.after(self.random.uniform(1_000, away_us), self._connect)
 
     def _connect(self) -> None:
         if self._stream is not None:
