@@ -140,6 +140,9 @@ class Simulation:
         self.world.run_until(trouble_us)
         self.trouble.mend()
         self.clients.pause_us = (5_000, 120_000)
+        if self.whole is not None:
+            self.world.run_until(trouble_us + PEACE_US - 4_500_000)
+            self.whole.keep_leader()
         # Elections, and everything that was under way when the trouble ended, take a moment.
         self.world.run_until(trouble_us + PEACE_US - 3_500_000)
         self._ask_members_only()

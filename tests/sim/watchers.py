@@ -115,6 +115,8 @@ class Watcher:
                 Change(e.kv.mod_revision, e.kv.key, None if e.type == e.DELETE else e.kv.value)
                 for e in response.events
             ]
+            if self._part[0].revision <= segment.through:
+                self.problem = f"{self._part[0]} comes after the promise of {segment.through}"
             if not response.fragment:
                 segment.events += self._part
                 segment.through = max(segment.through, self._part[-1].revision)

@@ -38,8 +38,7 @@ class Whole:
     network: Network
     seed: int
     transfer: Callable[[], None] = lambda: None
-    only: Sequence[int] = ()
-    """Who belongs to the cluster, once that is settled."""
+    leaders_change: bool = True
     settled_us: int = 0
     truth: Truth = field(default_factory=Truth)
     servers: dict[int, Server] = field(default_factory=dict)
@@ -73,18 +72,21 @@ class Whole:
             client.start()
         self._transfer_later()
 
+    def keep_leader(self) -> None:
+        """Whoever leads goes on."""
+        self.leaders_change = False
+
     def _transfer_later(self) -> None:
-        if not self.only:
-            self.world.after(self.world.between(*TRANSFER_US), self._transfer)
+        self.world.after(self.world.between(*TRANSFER_US), self._transfer)
 
     def _transfer(self) -> None:
-        if not self.only:
+        if self.leaders_change:
             self.transfer()
             self._transfer_later()
 
     def ask_only(self, members: Sequence[int]) -> None:
         """From here on these belong to the cluster, and one of them leads."""
-        self.only, self.settled_us = members, self.world.now_us
+        self.settled_us = self.world.now_us
         for holder in self.holders:
             holder.only = members
 
