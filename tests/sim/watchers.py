@@ -30,6 +30,7 @@ RANGES = (
     KeyRange.of(b"a/1", b""),
     KeyRange.of(b"x", b""),
 )
+PROGRESS = rpc_pb2.WatchRequest(progress_request=rpc_pb2.WatchProgressRequest())
 _Create = rpc_pb2.WatchCreateRequest
 
 
@@ -156,7 +157,7 @@ class Watcher:
         if self.only is None:
             self.world.after(self.random.uniform(200_000, 2_000_000), self._move)
             if self.random.random() < 0.5:
-                self._ask(rpc_pb2.WatchRequest(progress_request=rpc_pb2.WatchProgressRequest()))
+                self._ask(PROGRESS)
             else:
                 self._leave()
 
@@ -197,6 +198,8 @@ class Watcher:
             progress_notify=self.random.random() < 0.5,
         )
         self._ask(rpc_pb2.WatchRequest(create_request=create))
+        if self.random.random() < 0.3:  # while it catches up, most likely
+            self._ask(PROGRESS)
 
     async def _serve(self, server: Server, stream: Stream) -> None:
         with suppress(RequestError):
