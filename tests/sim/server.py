@@ -25,6 +25,7 @@ from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
+from kvshim.server.versions import ClusterVersion
 from kvshim.watch.hub import Hub
 from raft import interface as raft
 from raft.core import Node, Proposal, ReadState, TooManyReads
@@ -126,23 +127,30 @@ class Server:
         kept = cast(Any, log)
         leadership = self.leadership = Leadership(self.id, ELECTION_SECONDS, loop.time)
         with loop.running():
+            with store.read() as view:
+                leases, members = list(view.leases()), members_of(view)
+                version = ClusterVersion(view.format_version)
             proposer = self.proposer = Proposer(
-                kept, self.id, REQUEST_BYTES_MAX, TIMEOUT_SECONDS, leadership=leadership
+                kept,
+                self.id,
+                REQUEST_BYTES_MAX,
+                TIMEOUT_SECONDS,
+                leadership=leadership,
+                gate=version,
             )
             reader = Reader(store, kept, cast(Any, None), TIMEOUT_SECONDS, leadership)
             proposals = LeaseProposals(proposer, leadership)
             lessor = self.lessor = Lessor(
                 (), proposals.revoke, loop.time, lambda _: None, proposals.checkpoint
             )
-            with store.read() as view:
-                leases, members = list(view.leases()), members_of(view)
             self.delivery = Delivery(
                 loop=loop,
                 hub=Hub(store, cast(Any, None), PROGRESS_SECONDS, cast(Any, _LOGGER)),
                 lessor=lessor,
                 members=MemberBook(self.id, members, proposer),
+                version=version,
                 alarms=Alarms((), self.id),
-                quota=Quota(-1, lambda: 0, cast(Any, _loud)),
+                quota=Quota(-1, lambda: 0, cast(Any, _loud), REQUEST_BYTES_MAX),
                 proposer=proposer,
                 reader=reader,
                 physical=PhysicalCompaction(store.physically_compacted),
