@@ -9,9 +9,11 @@ JOBS ?= 2
 SECONDS ?= 600
 BENCH_SECONDS ?= 3600
 BENCH ?=
+SEEDS ?= 5000
+FIRST ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test conformance fuzz soak soak-cluster bench bench-hour bench-ha demo-ha many fmt lint type proto check clean
+.PHONY: help setup run test conformance fuzz soak soak-wal soak-cluster many bench bench-hour bench-ha demo-ha fmt lint type proto check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +43,10 @@ conformance: $(CONFORMANCE_SETUP) ## real etcd, etcdctl and kube-apiserver, buil
 fuzz: $(CONFORMANCE_SETUP) ## fuzz all parsers of clients' bytes: make fuzz SECONDS=600
 	$(BIN)/python -m conformance.fuzz $(SECONDS)
 
-soak: $(SETUP) ## ten minutes of lists and writes: WAL, files and memory stay flat
+soak: $(SETUP) ## simulate many clusters: make soak SEEDS=20000 FIRST=0
+	SIM_SEEDS=$(SEEDS) SIM_FIRST=$(FIRST) $(PYTEST) tests/sim/test_simulation.py -k trouble -n $(JOBS) -q
+
+soak-wal: $(SETUP) ## ten minutes of lists and writes: WAL, files and memory stay flat
 	$(PYTEST) tests/soak/test_wal.py --soak-seconds 600 -q -s
 
 soak-cluster: $(SETUP) ## real clusters hurt for ten minutes a story, histories checked

@@ -43,6 +43,7 @@ class Event(StrEnum):
     START_FAILED = "cannot start"
 
     SLOW_FSYNC = "slow fdatasync"
+    SLOW_DISK = "slow disk"
     SLOW_APPLY = "apply request took too long"
     SLOW_REQUEST = "request took too long"
     WATCHER_BEHIND = "watcher fell behind"

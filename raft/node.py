@@ -439,6 +439,7 @@ class Node:
             raise
         except Exception as error:
             raise LogError(f"the state machine cannot go on: {error}") from error
+        self._storage.on_write = self._note_fsync
 
     def _serve(self) -> None:
         try:
@@ -486,14 +487,12 @@ class Node:
         self._holding.offer(now)
         if commands:
             self._holding.propose(commands, now + self._options.hold_seconds)
-        began = time.monotonic()
         member.work()
         if self._adoption is not None:
             self._adopt(self._adoption)
         if commands:
             self._taken += len(commands)
             self._taken_bytes += sum(map(len, commands))
-            self._note_fsync(time.monotonic() - began)
         assert self._copying is not None
         self._copying.look()
         return next_tick

@@ -26,11 +26,11 @@ def _ignore(*_: object) -> None:
 class NodeHooks:
     """Called on the raft thread: must be quick and must not raise.
 
-    `on_fsync` gets the seconds of every append; `on_slow_fsync` of those that took too long;
-    `on_wal_pinned` the WAL's bytes when an outside reader keeps it from starting over, once until
-    `on_wal_released` says that it has left; `on_leader` the leader's id, 0 for none, and the term,
-    whenever either changes; `on_fatal` the reason when the log cannot go on: nothing further is
-    made durable or applied.
+    `on_fsync` gets the seconds of every write to the log, `on_slow_fsync` of those that took too
+    long; `on_wal_pinned` the WAL's bytes when an outside reader keeps it from starting over, once
+    until `on_wal_released` says that it has left; `on_leader` the leader's id, 0 for none, and the
+    term, whenever either changes; `on_fatal` the reason when the log cannot go on: nothing further
+    is made durable or applied.
     """
 
     on_fsync: Callable[[float], None] = _ignore

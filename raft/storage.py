@@ -10,8 +10,9 @@ again.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,8 @@ class LogStorage:
         self._path = path
         self._options = options
         self._db = db
+        self.on_write: Callable[[float], None] = lambda _: None
+        """Gets the seconds of every transaction of `write`, fsync included."""
         self._state = form.load_state(db, path)
         self._commit = self._state.commit_index  # may be ahead of the file, see `write`
         self._sizes: deque[int] = deque()
@@ -382,12 +385,15 @@ class LogStorage:
             self._state, commit_index=state.commit_index
         )
         truncates = snapshot is None and bool(entries) and entries[0].index <= last
+        began = time.perf_counter()
         if saves or truncates or len(entries) > form.ROWS_PER_INSERT:
             with self._errors(), self._db:
                 self._write_steps(batch, state, saves=saves, truncates=truncates)
         elif entries:
             with self._errors():
                 self._insert(entries)
+        if saves or entries:
+            self.on_write(time.perf_counter() - began)
         self._note_written(batch, state, saves=saves, truncates=truncates)
 
     def _write_steps(self, batch: Batch, state: LogState, *, saves: bool, truncates: bool) -> None:

@@ -6,13 +6,14 @@ Each method is somebody's callback and says whose thread it runs on; all are qui
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kvshim.apply.machine import BatchTiming
 from kvshim.apply.outcome import AlarmChanged
 from kvshim.logs import Event, Logger
 from kvshim.metrics.registry import Metrics
 from kvshim.mvcc.scrub import Fault
+from kvshim.node.pace import DiskPace
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.types import Revision
 
@@ -24,10 +25,14 @@ class Reports:
     logger: Logger
     metrics: Metrics
     slow_apply_seconds: float
+    pace: DiskPace = field(default_factory=DiskPace)
 
     def fsynced(self, seconds: float) -> None:
         """The log thread made a batch durable."""
         self.metrics.disk.wal_fsync_seconds.observe(seconds)
+        median = self.pace.slow_median(seconds)
+        if median is not None:
+            self.logger.warn(Event.SLOW_DISK, median_seconds=round(median, 3))
 
     def snapshot_sent(self, member: int, index: int, reason: str) -> None:
         """A snapshot for another member arrived, or did not; event loop."""

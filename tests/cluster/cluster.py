@@ -1,4 +1,4 @@
-"""A cluster of real processes on loopback: forming it, hurting it, asking who leads.
+"""A cluster of real processes: forming it, hurting it, asking who leads.
 
 `Cluster` owns its members' processes and, if asked for, the links between them; `close` ends all of
 it by process id, also after a failure. Called from the test's thread.
@@ -9,20 +9,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import Enum, auto
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from tests.cluster.links import CUT, Links, Rule, Way
 from tests.cluster.member import Member
+from tests.cluster.namespaces import Namespaces
 from tests.support.datastore import Kind, free_ports
 from tests.support.grpc_client import EtcdClient
 
 LEADER_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 60.0
+"""For five processes that load their program at once on two busy cores."""
+
 POLL_SECONDS = 0.02
 PORTS_EACH = 4
 
 T = TypeVar("T")
+
+
+class Wires(Enum):
+    """What joins the members: loopback as it is, or something that can be cut."""
+
+    LOOPBACK = auto()
+    PROXIES = auto()
+    NAMESPACES = auto()
 
 
 class Cluster:
@@ -34,14 +47,20 @@ class Cluster:
         directory: Path,
         *flags: str,
         kind: Kind = Kind.KVSHIM,
-        proxied: bool = False,
+        wires: Wires = Wires.LOOPBACK,
         seed: int = 1,
     ) -> None:
         self.kind = kind
         self.directory = directory
         self._flags = flags
-        self._proxied = proxied
-        self.links = Links(self._pids, seed) if proxied else None
+        self.links: Links | Namespaces | None = None
+        match wires:
+            case Wires.PROXIES:
+                self.links = Links(self._pids, seed)
+            case Wires.NAMESPACES:
+                self.links = Namespaces(seed)
+            case Wires.LOOPBACK:
+                pass
         self.members: list[Member] = []
         for number in range(count):
             self.members.append(self._new_member(chr(ord("a") + number)))
@@ -51,7 +70,7 @@ class Cluster:
     def start(self) -> Member:
         """Start all at once; the leader, once all know it."""
         self.start_all()
-        return self.wait_leader(everyone=True)
+        return self.wait_leader(START_SECONDS_MAX, everyone=True)
 
     def start_all(self) -> None:
         """Start every member that does not run."""
@@ -208,12 +227,16 @@ class Cluster:
             client, peer, announced, metrics = free_ports(PORTS_EACH)
             if not taken & {client, peer, announced, metrics}:
                 break
-        if self.links is not None:
-            self.links.open(name, announced, peer)
-        else:
-            announced = peer
-        directory = self.directory / name
-        return Member(self.kind, name, directory, client, peer, announced, metrics, self._flags)
+        member = Member(
+            self.kind, name, self.directory / name, client, peer, peer, metrics, self._flags
+        )
+        match self.links:
+            case Links():
+                self.links.open(name, announced, peer)
+                member.announced_port = announced
+            case Namespaces():
+                member.host, member.launcher = self.links.open(name)
+        return member
 
     def _pids(self) -> dict[str, int]:
         return {member.name: member.pid for member in self.members if member.running}

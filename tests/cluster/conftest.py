@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, Wires
 from tests.cluster.member import Member
+from tests.cluster.namespaces import permitted
 from tests.support.datastore import Kind
 
 SHORT_SECONDS = 8.0
@@ -22,6 +23,11 @@ FormCluster = Callable[..., Cluster]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster-seconds", type=float, help="how long each story's trouble goes on")
+    parser.addoption(
+        "--cluster-network",
+        choices=["namespaces", "proxies"],
+        help="what joins members whose network is hurt; namespaces, where they are permitted",
+    )
 
 
 def _seconds(config: pytest.Config) -> float:
@@ -52,6 +58,17 @@ def seed() -> int:
     return chosen
 
 
+@pytest.fixture(scope="session")
+def cuttable(pytestconfig: pytest.Config) -> Wires:
+    """The best network here that can be cut: namespaces where they are permitted."""
+    asked = pytestconfig.getoption("--cluster-network", None) or os.environ.get(
+        "KVSHIM_CLUSTER_NETWORK"
+    )
+    if asked is not None:
+        return Wires[asked.upper()]
+    return Wires.NAMESPACES if permitted() else Wires.PROXIES
+
+
 @pytest.fixture
 def form(tmp_path: Path, pytestconfig: pytest.Config, seed: int) -> Iterator[FormCluster]:
     """Makes clusters that are formed and led; ends them after the test."""
@@ -61,11 +78,11 @@ def form(tmp_path: Path, pytestconfig: pytest.Config, seed: int) -> Iterator[For
     def make(
         count: int = 3,
         *flags: str,
-        proxied: bool = False,
+        wires: Wires = Wires.LOOPBACK,
         prepare: Callable[[Member], None] = lambda _: None,
     ) -> Cluster:
         directory = tmp_path / f"cluster-{len(formed)}"
-        cluster = Cluster(count, directory, *flags, kind=kind, proxied=proxied, seed=seed)
+        cluster = Cluster(count, directory, *flags, kind=kind, wires=wires, seed=seed)
         formed.append(cluster)
         for member in cluster.members:
             prepare(member)

@@ -51,12 +51,15 @@ class Member:
     """What to start instead of the installed command: another version, another disk."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Set on top of the test's own."""
+    host: str = "127.0.0.1"
+    launcher: Sequence[str] = ()
+    """What runs a command where the host is: in a network namespace of its own."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     paused: bool = False
 
     @property
     def target(self) -> str:
-        return f"127.0.0.1:{self.client_port}"
+        return f"{self.host}:{self.client_port}"
 
     @property
     def client_url(self) -> str:
@@ -65,7 +68,7 @@ class Member:
     @property
     def peer_url(self) -> str:
         """Where the others reach it."""
-        return f"http://127.0.0.1:{self.announced_port}"
+        return f"http://{self.host}:{self.announced_port}"
 
     @property
     def data_dir(self) -> Path:
@@ -86,16 +89,17 @@ class Member:
 
     def command(self, initial_cluster: str, state: str) -> list[str]:
         return [
+            *self.launcher,
             *(self.program or [str(self.kind.binary)]),
             f"--name={self.name}",
             f"--data-dir={self.data_dir}",
             f"--listen-client-urls={self.client_url}",
             f"--advertise-client-urls={self.client_url}",
-            f"--listen-peer-urls=http://127.0.0.1:{self.peer_port}",
+            f"--listen-peer-urls=http://{self.host}:{self.peer_port}",
             f"--initial-advertise-peer-urls={self.peer_url}",
             f"--initial-cluster={initial_cluster}",
             f"--initial-cluster-state={state}",
-            f"--listen-metrics-urls=http://127.0.0.1:{self.metrics_port}",
+            f"--listen-metrics-urls=http://{self.host}:{self.metrics_port}",
             *self.flags,
         ]
 
@@ -166,7 +170,7 @@ class Member:
 
     def page(self, path: str) -> tuple[int, str]:
         """Status and body of a page on the metrics address."""
-        url = f"http://127.0.0.1:{self.metrics_port}{path}"
+        url = f"http://{self.host}:{self.metrics_port}{path}"
         try:
             with urllib.request.urlopen(url, timeout=PAGE_SECONDS_MAX) as page:
                 return page.status, page.read().decode()

@@ -3,16 +3,19 @@
 import random
 import time
 
+import pytest
+
 from tests.cluster.clients import Traffic
+from tests.cluster.cluster import Wires
 from tests.cluster.conftest import FormCluster
 from tests.cluster.links import Rule
 from tests.cluster.test_kills import settle
 
 
 def test_a_leader_cut_off_is_replaced_and_serves_nothing_stale(
-    form: FormCluster, seed: int
+    form: FormCluster, cuttable: Wires, seed: int
 ) -> None:
-    cluster = form(3, proxied=True)
+    cluster = form(3, wires=cuttable)
     with Traffic(cluster.targets(), seed) as traffic:
         traffic.wait_writes(20, 30)
         leader = cluster.wait_leader()
@@ -24,8 +27,8 @@ def test_a_leader_cut_off_is_replaced_and_serves_nothing_stale(
         settle(cluster, traffic)
 
 
-def test_a_minority_cut_off_disturbs_nobody(form: FormCluster, seed: int) -> None:
-    cluster = form(3, proxied=True)
+def test_a_minority_cut_off_disturbs_nobody(form: FormCluster, cuttable: Wires, seed: int) -> None:
+    cluster = form(3, wires=cuttable)
     with Traffic(cluster.targets(), seed) as traffic:
         traffic.wait_writes(20, 30)
         leader = cluster.wait_leader()
@@ -42,8 +45,10 @@ def test_a_minority_cut_off_disturbs_nobody(form: FormCluster, seed: int) -> Non
         assert (after.leader, after.raftTerm) == (before.leader, before.raftTerm)
 
 
-def test_a_leader_that_hears_nobody_steps_down(form: FormCluster, seed: int) -> None:
-    cluster = form(3, proxied=True)
+def test_a_leader_that_hears_nobody_steps_down(
+    form: FormCluster, cuttable: Wires, seed: int
+) -> None:
+    cluster = form(3, wires=cuttable)
     with Traffic(cluster.targets(), seed) as traffic:
         traffic.wait_writes(20, 30)
         leader = cluster.wait_leader()
@@ -56,8 +61,10 @@ def test_a_leader_that_hears_nobody_steps_down(form: FormCluster, seed: int) -> 
         settle(cluster, traffic)
 
 
-def test_a_leader_that_nobody_hears_is_replaced(form: FormCluster, seed: int) -> None:
-    cluster = form(3, proxied=True)
+def test_a_leader_that_nobody_hears_is_replaced(
+    form: FormCluster, cuttable: Wires, seed: int
+) -> None:
+    cluster = form(3, wires=cuttable)
     with Traffic(cluster.targets(), seed) as traffic:
         traffic.wait_writes(20, 30)
         leader = cluster.wait_leader()
@@ -70,8 +77,10 @@ def test_a_leader_that_nobody_hears_is_replaced(form: FormCluster, seed: int) ->
         settle(cluster, traffic)
 
 
-def test_a_slow_and_lossy_network_is_slow_but_right(form: FormCluster, seed: int) -> None:
-    cluster = form(3, "--heartbeat-interval=300", "--election-timeout=3000", proxied=True)
+def test_a_slow_and_lossy_network_is_slow_but_right(
+    form: FormCluster, cuttable: Wires, seed: int
+) -> None:
+    cluster = form(3, "--heartbeat-interval=300", "--election-timeout=3000", wires=cuttable)
     with Traffic(cluster.targets(), seed) as traffic:
         traffic.wait_writes(20, 30)
         cluster.degrade(Rule(delay_seconds=0.2, loss=0.2))
@@ -80,14 +89,33 @@ def test_a_slow_and_lossy_network_is_slow_but_right(form: FormCluster, seed: int
         settle(cluster, traffic)
 
 
-def test_cuts_come_and_go(form: FormCluster, trouble_seconds: float, seed: int) -> None:
-    cluster, rng = form(3, proxied=True), random.Random(seed)
+def test_two_of_five_cut_off_miss_nothing_and_stop_nobody(
+    form: FormCluster, cuttable: Wires, seed: int
+) -> None:
+    cluster = form(5, wires=cuttable)
+    with Traffic(cluster.targets(), seed) as traffic:
+        traffic.wait_writes(20, 30)
+        leader = cluster.wait_leader()
+        other = next(member for member in cluster.members if member is not leader)
+        cluster.isolate(leader, other)
+        cluster.wait_leader(other_than=leader)
+        traffic.wait_writes(100, 30)
+        cluster.heal()
+        cluster.wait_leader(everyone=True)
+        settle(cluster, traffic)
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_cuts_come_and_go(
+    form: FormCluster, cuttable: Wires, trouble_seconds: float, seed: int, count: int
+) -> None:
+    cluster, rng = form(count, wires=cuttable), random.Random(seed)
     names = [member.name for member in cluster.members]
     ways = [(a, b) for a in names for b in names if a != b]
     with Traffic(cluster.targets(), seed) as traffic:
         end = time.monotonic() + trouble_seconds
         while time.monotonic() < end:
-            cluster.cut(*rng.sample(ways, rng.randint(1, 4)))
+            cluster.cut(*rng.sample(ways, rng.randint(1, len(ways) - 2)))
             time.sleep(rng.uniform(0.2, 2))
             cluster.heal()
             if rng.random() < 0.5:

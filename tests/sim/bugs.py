@@ -12,6 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from kvshim.server.lessor import Lessor
+from kvshim.types import LeaseID
+from kvshim.watch.catchup import Slice
+from kvshim.watch.hub import Hub
+from kvshim.watch.outbox import Notice
+from kvshim.watch.stream import WatchStream
+from kvshim.watch.watcher import INVALID_WATCH_ID, Watcher
 from raft.batch import Batch
 from raft.core import Entry, HardState, Proposal, election, forwarding, read_index, replication
 from raft.core import membership as membership_rules
@@ -38,6 +45,8 @@ class Bug:
     mood: Mood = Mood.CHURN
     files: bool = False
     """Is it in what writes the log? Then the runs are those on files."""
+    whole: bool = False
+    """Is it above the log? Then the runs are those on all of the production code."""
 
 
 @contextmanager
@@ -241,6 +250,54 @@ def show_what_was_not_synced() -> list[Patch]:
     return [(LogStorage, "_sync_inherited", lambda log: None)]
 
 
+def expire_from_a_stale_checkpoint() -> list[Patch]:
+    right = Lessor.keep_alive
+
+    async def keep_alive(lessor: Lessor, lease: LeaseID) -> int:
+        lessor._find(lease).checkpointed = False  # this leader counts anew, what else matters?
+        return await right(lessor, lease)
+
+    return [(Lessor, "keep_alive", keep_alive)]
+
+
+def count_on_from_an_earlier_term() -> list[Patch]:
+    right = Lessor.promote
+
+    def demote(lessor: Lessor) -> None:
+        lessor._primary = False  # but the deadlines stay
+
+    def promote(lessor: Lessor, extend_seconds: float) -> None:
+        known = {lease: entry.deadline for lease, entry in lessor._leases.items()}
+        right(lessor, extend_seconds)
+        for lease, deadline in known.items():
+            lessor._leases[lease].deadline = min(deadline, lessor._leases[lease].deadline)
+        lessor._rebuild_heaps()
+
+    return [(Lessor, "demote", demote), (Lessor, "promote", promote)]
+
+
+def take_a_slice_for_the_end() -> list[Patch]:
+    def deliver(hub: Hub, watcher: Watcher, piece: Slice) -> int:
+        batch = piece.batches.get(watcher)
+        if batch is not None and not watcher.stream.outbox.offer(watcher, batch, piece.revision):
+            watcher.stream.park(watcher)
+            return 0
+        watcher.next_revision = max(watcher.next_revision, piece.next_revision)
+        hub._sync(watcher)
+        return 0 if batch is None else batch.cost
+
+    return [(Hub, "_deliver", deliver)]
+
+
+def promise_what_is_not_sent() -> list[Patch]:
+    def request_progress(stream: WatchStream) -> None:
+        if stream._watchers:
+            revision = stream._hub.present_revision
+            stream.outbox.progress(Notice(INVALID_WATCH_ID, revision))
+
+    return [(WatchStream, "request_progress", request_progress)]
+
+
 BUGS = (
     Bug("commit old terms by counting", "paper 5.4.2, figure 8", commit_old_terms_by_counting),
     Bug("vote twice in a term", "paper 5.2", vote_twice),
@@ -276,4 +333,32 @@ BUGS = (
         files=True,
     ),
     Bug("show entries that were not synced", "thesis 3.8", show_what_was_not_synced, files=True),
+    Bug(
+        "expire a lease from a stale checkpoint",
+        "DESIGN 7",
+        expire_from_a_stale_checkpoint,
+        Mood.CALM,
+        whole=True,
+    ),
+    Bug(
+        "count leases on from an earlier term",
+        "DESIGN 7",
+        count_on_from_an_earlier_term,
+        Mood.CALM,
+        whole=True,
+    ),
+    Bug(
+        "take one slice of history for all of it",
+        "DESIGN 6",
+        take_a_slice_for_the_end,
+        Mood.MIXED,
+        whole=True,
+    ),
+    Bug(
+        "promise progress before the events",
+        "DESIGN 6",
+        promise_what_is_not_sent,
+        Mood.MIXED,
+        whole=True,
+    ),
 )

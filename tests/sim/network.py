@@ -43,6 +43,14 @@ class Network:
             world.after(world.between(low, high), lambda: self._arrive(message, data))
         return True
 
+    def carry(self, sender: int, to: int, arrive: Callable[[], None]) -> None:
+        """Something beside Raft's messages, as a call or its answer: it arrives or is lost."""
+        world, weather = self.world, self.weather
+        if (sender, to) in self.cut or world.chance(weather.loss):
+            return
+        low, high = weather.slow_us if world.chance(weather.slow) else weather.delay_us
+        world.after(world.between(low, high), arrive)
+
     def isolate(self, member: int, others: list[int]) -> None:
         """Nothing to or from `member`."""
         self.cut |= {(member, other) for other in others} | {(other, member) for other in others}

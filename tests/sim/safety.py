@@ -7,6 +7,7 @@ Checks are incremental: each looks only at what the step changed. A property tha
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raft.core import Entry, Ready, Role
@@ -29,6 +30,8 @@ class Safety:
     committed: list[Entry] = field(default_factory=list)
     terms: list[Term] = field(default_factory=list)
     known: dict[tuple[int, int], Index] = field(default_factory=dict)
+    on_commit: Callable[[Entry], None] = lambda _: None
+    """Told every entry once, in order, when the first member knows that it is committed."""
 
     def stepped(self, member: int, life: int, r: Replica) -> None:
         """A member has taken an input."""
@@ -73,6 +76,7 @@ class Safety:
         if at == len(self.committed):
             self.committed.append(entry)
             self.terms.append(entry.term)
+            self.on_commit(entry)
         elif at > len(self.committed):
             raise Unsafe(f"{member} commits {entry} before what lies before it")
         elif self.committed[at] != entry:

@@ -24,18 +24,26 @@ from tests.sim.member import Member, Outcome, Speed
 from tests.sim.network import Network, Weather
 from tests.sim.safety import Safety
 from tests.sim.threadless import threadless
-from tests.sim.trouble import Mood, Trouble
+from tests.sim.trouble import TROUBLED, Mood, Trouble
 from tests.sim.whole import Whole
 from tests.sim.whole_disk import Files
 from tests.sim.whole_member import WholeMember
 from tests.sim.world import World
 
-TROUBLE_US = {Mood.MIXED: 8_000_000, Mood.CHURN: 3_000_000, Mood.MOVES: 8_000_000}
+TROUBLE_US = {
+    Mood.MIXED: 8_000_000,
+    Mood.CHURN: 3_000_000,
+    Mood.MOVES: 8_000_000,
+    Mood.CALM: 20_000_000,
+}
 PEACE_US = 6_000_000
+REST_US = 500_000
 CLIENTS = 5
 FILES_EVERY = 4
 WHOLE_EVERY = 8
 WHOLE_TROUBLE_US = 4_000_000
+CALM = 0.25
+"""The share of these that lasts long and is quiet."""
 
 
 class Failure(AssertionError):
@@ -74,11 +82,13 @@ class Simulation:
         self.world = World(seed, traced=traced)
         random = self.world.random
         self.members: dict[int, Any] = {}
-        self.whole = Whole(self.world, self.members) if whole else None
         self.network = Network(self.world, self._weather(), self._deliver)
         self.safety = Safety(Index(2))
+        self.whole = Whole(self.world, self.members, self.network, seed) if whole else None
         self.clients = Clients(self.world, self.members)
-        mood = random.choice(list(Mood))
+        mood = random.choice(TROUBLED)
+        if whole and Random(f"{seed} mood").random() < CALM:
+            mood = Mood.CALM
         self.trouble = Trouble(self.world, self.network, self.members, mood, self.files)
         if mood is Mood.CHURN:
             self.clients.pause_us = (500, 20_000)
@@ -86,6 +96,8 @@ class Simulation:
             self.network.weather.slow = random.choice((0.05, 0.3))
             self.network.weather.slow_us = (2_000, 40_000)
             self.trouble.churn_us = random.choice((5_000, 20_000, 60_000))
+        elif mood is Mood.CALM:
+            self.clients.pause_us = (50_000, 500_000)
         voters = random.choice((1, 2, 3, 3, 3, 3, 4, 5, 5))
         spares = random.choice((0, 1, 2))
         learners = random.choice((0, spares))
@@ -96,12 +108,14 @@ class Simulation:
             self._add(number, options, newcomer=number > old)
         if self.whole is not None:
             self.clients.command = register_put
+            self.safety.on_commit = self.whole.committed
+            self.whole.transfer = self.trouble._transfer
             self.trouble.removals = 1
 
     def run(self) -> Report:
         """Raises `Failure`."""
         try:
-            with threadless() if self.whole is not None else nullcontext():
+            with threadless(self.world) if self.whole is not None else nullcontext():
                 return self._run()
         except Exception as error:
             trace = "\n".join(self.world.trace)
@@ -121,10 +135,14 @@ class Simulation:
         trouble_us = TROUBLE_US[self.trouble.mood]
         if self.whole is not None:
             self.whole.start()
-            trouble_us = WHOLE_TROUBLE_US
+            if self.trouble.mood is not Mood.CALM:
+                trouble_us = WHOLE_TROUBLE_US
         self.world.run_until(trouble_us)
         self.trouble.mend()
         self.clients.pause_us = (5_000, 120_000)
+        if self.whole is not None:
+            self.world.run_until(trouble_us + PEACE_US - 4_500_000)
+            self.whole.keep_leader()
         # Elections, and everything that was under way when the trouble ended, take a moment.
         self.world.run_until(trouble_us + PEACE_US - 3_500_000)
         self._ask_members_only()
@@ -132,6 +150,9 @@ class Simulation:
         self.clients.stopped = True
         if self.whole is not None:
             self.whole.calm_down(self.clients.only or [])
+        self.world.run_until(trouble_us + PEACE_US - REST_US)
+        if self.whole is not None:
+            self.whole.rest()
         self.world.run_until(trouble_us + PEACE_US)
         self._check_live()
         self._check_equal()
@@ -154,6 +175,8 @@ class Simulation:
         leader = self.trouble.leader()
         assert leader is not None, "nobody leads, long after all was mended"
         self.clients.only = leader.replica.membership.members
+        if self.whole is not None:
+            self.whole.ask_only(self.clients.only)
         self.clients.patience_us = 500_000
         self.clients.done.clear()
 

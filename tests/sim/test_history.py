@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import combinations, permutations
+from random import Random
+
 from tests.sim.history import NEVER_US, History, Operation, linearizable
+
+HISTORIES = 1_500
 
 
 def put(value: int, begin: int, end: int = NEVER_US) -> Operation:
@@ -47,3 +52,51 @@ def test_what_failed_did_not_happen_and_keys_are_judged_alone():
     assert history.violation() is None
     history.operations += [get(7, 3, 4)]
     assert "'x' is not linearizable" in (history.violation() or "")
+
+
+def tried_in_every_order(operations: list[Operation]) -> bool:
+    """The definition, by brute force: some order, with or without each write of unknown outcome."""
+    sure = [o for o in operations if o.end_us != NEVER_US]
+    unsure = [o for o in operations if o.end_us == NEVER_US]
+    for count in range(len(unsure) + 1):
+        for happened in combinations(unsure, count):
+            for order in permutations([*sure, *happened]):
+                if in_real_time(order) and a_register_would(order):
+                    return True
+    return False
+
+
+def in_real_time(order: tuple[Operation, ...]) -> bool:
+    return not any(b.end_us < a.begin_us for a, b in combinations(order, 2))
+
+
+def a_register_would(order: tuple[Operation, ...]) -> bool:
+    held = 0
+    for operation in order:
+        if operation.is_put:
+            held = operation.value
+        elif operation.value != held:
+            return False
+    return True
+
+
+def some_history(random: Random) -> list[Operation]:
+    puts, history = random.randint(1, 3), list[Operation]()
+    for value in range(1, puts + 1):
+        begin = random.randrange(8)
+        end = NEVER_US if random.random() < 0.3 else begin + random.randrange(5)
+        history.append(put(value, begin, end))
+    for _ in range(random.randint(1, 3)):
+        begin = random.randrange(8)
+        history.append(get(random.randint(0, puts), begin, begin + random.randrange(5)))
+    return history
+
+
+def test_it_agrees_with_brute_force():
+    verdicts = set()
+    for seed in range(HISTORIES):
+        history = some_history(Random(seed))
+        verdict = linearizable(history)
+        assert verdict == tried_in_every_order(history), f"seed {seed}: {history}"
+        verdicts.add(verdict)
+    assert verdicts == {True, False}

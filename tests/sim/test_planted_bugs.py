@@ -16,7 +16,7 @@ def first_failure(bug: Bug) -> str | None:
     """How the first seed fails that finds the bug."""
     with planted(bug):
         for seed in range(SEEDS_MAX):
-            simulation = Simulation(seed, files=bug.files)
+            simulation = Simulation(seed, files=bug.files, whole=bug.whole)
             if simulation.trouble.mood is not bug.mood:
                 continue
             try:

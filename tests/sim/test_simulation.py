@@ -33,6 +33,7 @@ def test_clusters_in_trouble_stay_safe_and_recover(first: int, record_property: 
     print(f"seeds {first} to {first + len(reports) - 1}: {events} events")
 
 
+@pytest.mark.timeout(600)
 def test_a_seed_replays_exactly():
     for kind in ({"files": False}, {"files": True}, {"whole": True}):
         reports = [Simulation(5, traced=traced, **kind).run() for traced in (False, True, False)]

@@ -14,12 +14,22 @@ from typing import Any
 
 from kvshim.backend import checkpointer
 from kvshim.mvcc import compaction, store
-from kvshim.server import lessor
-from kvshim.watch import hub
+from kvshim.server import lessor, proposer
+from kvshim.watch import batch, catchup, hub, outbox, recent
 from tests.powercut import names
+from tests.sim.world import World
 
-LEASE_CHECKPOINT_SECONDS = 4
+LEASE_CHECKPOINT_SECONDS = 2
 """In place of five minutes, so that short leases get checkpoints."""
+
+SMALL = (
+    (catchup, "SLICE_BYTES", 150),
+    (outbox, "QUEUE_BYTES_MAX", 4_000),
+    (outbox, "QUEUE_BYTES_RESUME", 500),
+    (recent, "RECENT_EVENTS_MAX", 5),
+    (batch, "RESPONSE_BYTES_TARGET", 200),
+)
+"""Bounds of the watch room, so that few events are already many."""
 
 
 class AtOnce:
@@ -41,16 +51,22 @@ class AtOnce:
 
 
 @contextmanager
-def threadless() -> Iterator[None]:
+def threadless(world: World) -> Iterator[None]:
     """See the module; what `tests.powercut.names` sees is seen too."""
     still = SimpleNamespace(perf_counter=lambda: 0.0, monotonic=lambda: 0.0, time=lambda: 0.0)
+    # A million lives a second: the ids of two lives of a process never meet.
+    calendar = SimpleNamespace(time=lambda: world.now_us / 1e3)
+    even = SimpleNamespace(random=lambda: 0.5)
     patches: list[tuple[Any, str, Any]] = [
         (checkpointer.Checkpointer, "start", lambda _: None),
         (store, "threading", SimpleNamespace(Thread=AtOnce, Lock=threading.Lock)),
         (checkpointer, "time", still),
         (compaction, "time", still),
         (hub, "time", still),
+        (hub, "random", even),
+        (proposer, "time", calendar),
         (lessor, "CHECKPOINT_SECONDS", LEASE_CHECKPOINT_SECONDS),
+        *SMALL,
     ]
     saved = [(target, name, getattr(target, name)) for target, name, _ in patches]
     try:

@@ -21,6 +21,11 @@ class Mood(Enum):
     """Leaders fall while they replicate, and the next stands at once: many short terms."""
     MOVES = "moves"
     """Members come and go while the network is split."""
+    CALM = "calm"
+    """Long, and little but new leaders: leases grow old enough to matter."""
+
+
+TROUBLED = (Mood.MIXED, Mood.CHURN, Mood.MOVES)
 
 
 @dataclass(slots=True)
@@ -99,7 +104,9 @@ class Trouble:
                 troubles = [self._blackout] * 3 + [self._overthrow, self._cut_some, self._cut_logs]
             case Mood.MOVES:
                 troubles = [self._changes] * 4 + [self._split] * 2 + [*mixed[-7:], self._crash]
-        if self.files:
+            case Mood.CALM:
+                troubles = [self._checkpoint, self._cut_logs]
+        if self.files and self.mood is not Mood.CALM:
             troubles += [self._fill_disk, self._slow_disk]
             troubles += [self._crash_installer] * (1 if self.mood is Mood.CHURN else 5)
         self.world.random.choice(troubles)()

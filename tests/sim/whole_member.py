@@ -18,7 +18,7 @@ from kvshim.apply.members import removed_of
 from kvshim.apply.outcome import Outcome as ApplyOutcome
 from kvshim.errors import StorageError
 from kvshim.mvcc.store import Store
-from raft.core import CoreOptions, Entry, Node, ReadState, SnapshotOrder
+from raft.core import CoreOptions, CoreStatus, Entry, Node, ReadState, SnapshotOrder
 from raft.core.messages import InstallSnapshot, Message
 from raft.core.ready import Ready
 from raft.core.replica import Replica
@@ -99,6 +99,9 @@ class WholeMember:
     """Happens while the next snapshot is being installed."""
     on_start: Callable[[WholeMember], None] = lambda _: None
     on_outcome: Callable[[ApplyOutcome], None] = lambda _: None
+    on_looked: Callable[[Ready], None] = lambda _: None
+    on_reads: Callable[[Sequence[ReadState]], None] = lambda _: None
+    on_reads_lost: Callable[[Sequence[int]], None] = lambda _: None
     on_stop: Callable[[], None] = lambda: None
     installed: int = 0
     reads: list[tuple[int, int]] = field(default_factory=list)
@@ -126,6 +129,11 @@ class WholeMember:
         """Only for observers."""
         assert self._member is not None
         return self._member.core._replica
+
+    def core_status(self) -> CoreStatus:
+        """What the core tells of itself."""
+        assert self._member is not None
+        return self._member.core.status()
 
     @property
     def store(self) -> Store:
@@ -179,6 +187,8 @@ class WholeMember:
 
     def close(self) -> None:
         """The run is over."""
+        if self._member is not None:
+            self.on_stop()
         self._member = self._machine = None
         self.files.close()
 
@@ -382,10 +392,12 @@ class WholeMember:
 
     def reads_ready(self, reads: Sequence[ReadState]) -> None:
         """These reads have an index."""
+        self.on_reads(reads)
         self.reads += [(read.index, read.context) for read in reads]
 
     def reads_lost(self, contexts: Sequence[int]) -> None:
         """These were not confirmed."""
+        self.on_reads_lost(contexts)
         for context in contexts:
             self.tell.lost(context)
 
@@ -396,6 +408,7 @@ class WholeMember:
 
     def looked(self, ready: Ready) -> None:
         """The write of `ready` is done."""
+        self.on_looked(ready)
 
     # -- the end of a process
 
