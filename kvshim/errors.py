@@ -236,6 +236,88 @@ class Unimplemented(RequestError):
     code = Code.UNIMPLEMENTED
 
 
+class RootUserMissing(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: root user does not exist"
+
+
+class RootRoleMissing(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: root user does not have root role"
+
+
+class UserExists(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: user name already exists"
+
+
+class UserEmpty(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: user name is empty"
+
+
+class UserNotFound(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: user name not found"
+
+
+class RoleExists(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: role name already exists"
+
+
+class RoleNotFound(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: role name not found"
+
+
+class RoleEmpty(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: role name is empty"
+
+
+class AuthFailed(RequestError):
+    code = Code.INVALID_ARGUMENT
+    text = "etcdserver: authentication failed, invalid user ID or password"
+
+
+class NoPasswordUser(RequestError):
+    code = Code.UNKNOWN  # etcd's rpctypes does not know it
+    text = "auth: authentication failed, password was given for no password user"
+
+
+class PasswordTooLong(RequestError):
+    code, text = Code.UNKNOWN, "bcrypt: password length exceeds 72 bytes"
+
+
+class PermissionNotGiven(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: permission not given"
+
+
+class PermissionDenied(RequestError):
+    code, text = Code.PERMISSION_DENIED, "etcdserver: permission denied"
+
+
+class RoleNotGranted(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: role is not granted to the user"
+
+
+class PermissionNotGranted(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: permission is not granted to the role"
+
+
+class AuthNotEnabled(RequestError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: authentication is not enabled"
+
+
+class InvalidAuthToken(RequestError):
+    code, text = Code.UNAUTHENTICATED, "etcdserver: invalid auth token"
+
+
+class InvalidAuthManagement(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: invalid auth management"
+
+
+class AuthOldRevision(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: revision of auth store is old"
+
+
+class VerifyOnly(RequestError):
+    code, text = Code.UNKNOWN, "auth: token signing attempted with verify-only key"
+
+
 class KvshimError(Exception):
     """A condition of the node itself, told to the operator in one sentence."""
 

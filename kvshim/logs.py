@@ -79,6 +79,8 @@ class Event(StrEnum):
     CERTIFICATE_RENEWED = "renewed the member's certificate"
     CERTIFICATE_NOT_RENEWED = "cannot renew the member's certificate"
 
+    LOGIN_REFUSED = "invalid authentication was requested"
+
     CONNECTION_REJECTED = "rejected connection on client endpoint"
     HANDLER_FAILED = "request handler failed"
     DAMAGE_FOUND = "stored data is damaged"

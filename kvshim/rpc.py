@@ -44,6 +44,10 @@ class Call(Protocol):
     def peer(self) -> str:
         """The client's address, for logs."""
 
+    @property
+    def common_name(self) -> str | None:
+        """The name in the client's verified certificate; None without one, and for the gateway."""
+
     def deadline_seconds(self) -> float | None:
         """Seconds left until the client's deadline, or None when it set none."""
 

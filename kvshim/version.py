@@ -14,7 +14,7 @@ version, since clients notice by calling it.
 CLUSTER_VERSION = "3.6.0"
 """`major.minor.0` of `ETCD_VERSION`: what etcd reports once its members agreed on that."""
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """The newest cluster version that this program knows: what log entries, kv.db and snapshots may
 hold. The cluster runs at the lowest of its members' (docs/adr/0016); `kvshim.apply.versions` says
 what came with each.

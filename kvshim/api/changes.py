@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TypeAlias, TypeVar
 
 from kvshim.api.header import Headers
+from kvshim.auth.state import NOBODY
 from kvshim.pb.etcd import rpc_pb2
-from kvshim.pb.kvshim.command_pb2 import Command
+from kvshim.pb.kvshim.command_pb2 import Command, LoginResponse
+from kvshim.rpc import Call
+from kvshim.server.authenticator import Authenticator
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 
@@ -18,6 +21,18 @@ _Change: TypeAlias = (
     | rpc_pb2.LeaseGrantResponse
     | rpc_pb2.LeaseRevokeResponse
     | rpc_pb2.AlarmResponse
+    | rpc_pb2.AuthEnableResponse
+    | rpc_pb2.AuthDisableResponse
+    | rpc_pb2.AuthUserAddResponse
+    | rpc_pb2.AuthUserDeleteResponse
+    | rpc_pb2.AuthUserChangePasswordResponse
+    | rpc_pb2.AuthUserGrantRoleResponse
+    | rpc_pb2.AuthUserRevokeRoleResponse
+    | rpc_pb2.AuthRoleAddResponse
+    | rpc_pb2.AuthRoleDeleteResponse
+    | rpc_pb2.AuthRoleGrantPermissionResponse
+    | rpc_pb2.AuthRoleRevokePermissionResponse
+    | LoginResponse
 )
 _C = TypeVar("_C", bound=_Change)
 
@@ -25,21 +40,34 @@ _C = TypeVar("_C", bound=_Change)
 class Changes:
     """Proposes the commands of clients. Event loop."""
 
-    def __init__(self, proposer: Proposer, quota: Quota, headers: Headers) -> None:
+    def __init__(
+        self, proposer: Proposer, quota: Quota, headers: Headers, auth: Authenticator
+    ) -> None:
         self._proposer = proposer
         self._quota = quota
         self._headers = headers
+        self._auth = auth
+        self._book = auth.book
 
     def new_id(self) -> int:
         """A number for something that a command makes, such as a lease."""
         return self._proposer.new_id()
 
-    async def make(self, command: Command, response: type[_C]) -> _C:
-        """Replicate and apply a command; its response, complete, or its `RequestError`.
+    async def make(self, command: Command, response: type[_C], call: Call) -> _C:
+        """Replicate and apply a client's command; its response, complete, or its `RequestError`.
 
         A command that stores nothing costs nothing and passes the quota.
         """
         await self._quota.check(command)
+        if self._book.state.enabled:
+            who = await self._auth.identify(call) or NOBODY
+            command.user, command.auth_revision = who.user, who.revision
+        answer = await self._proposer.propose(command, response)
+        self._headers.fill(answer.header)
+        return answer
+
+    async def make_own(self, command: Command, response: type[_C]) -> _C:
+        """The same for a command that needs no user, nor space."""
         answer = await self._proposer.propose(command, response)
         self._headers.fill(answer.header)
         return answer

@@ -59,32 +59,32 @@ class KVService:
             return SlicedBody(opened.length(header), self._reader.slices(opened, header))
         return opened.encode(header)
 
-    async def put(self, request: rpc_pb2.PutRequest, _call: Call) -> Reply:
+    async def put(self, request: rpc_pb2.PutRequest, call: Call) -> Reply:
         """Write one key."""
         validate.check_put(request)
         command = Command(put=request)
-        return await self._changes.make(command, rpc_pb2.PutResponse)
+        return await self._changes.make(command, rpc_pb2.PutResponse, call)
 
-    async def delete_range(self, request: rpc_pb2.DeleteRangeRequest, _call: Call) -> Reply:
+    async def delete_range(self, request: rpc_pb2.DeleteRangeRequest, call: Call) -> Reply:
         """Delete the keys of a range."""
         validate.check_delete_range(request)
         command = Command(delete_range=request)
-        return await self._changes.make(command, rpc_pb2.DeleteRangeResponse)
+        return await self._changes.make(command, rpc_pb2.DeleteRangeResponse, call)
 
-    async def txn(self, request: rpc_pb2.TxnRequest, _call: Call) -> Reply:
+    async def txn(self, request: rpc_pb2.TxnRequest, call: Call) -> Reply:
         """Run a transaction: one that only reads skips the log."""
         if validate.check_txn(request, self._txn_ops_max):
-            return await self._changes.make(Command(txn=request), rpc_pb2.TxnResponse)
+            return await self._changes.make(Command(txn=request), rpc_pb2.TxnResponse, call)
         if not is_serializable(request):
             await self._reader.linearizable()
         response = await self._reader.read(lambda view: execute_txn(view, request))
         self._headers.fill(response.header)
         return response
 
-    async def compact(self, request: rpc_pb2.CompactionRequest, _call: Call) -> Reply:
+    async def compact(self, request: rpc_pb2.CompactionRequest, call: Call) -> Reply:
         """Forget history up to a revision, at once for readers; `physical` waits for the rows."""
         command = Command(compaction=request)
-        response = await self._changes.make(command, rpc_pb2.CompactionResponse)
+        response = await self._changes.make(command, rpc_pb2.CompactionResponse, call)
         if request.physical:
             await self._physical.wait(Revision(request.revision))
         return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvshim.api.access import Access
 from kvshim.api.changes import Changes
 from kvshim.api.header import Headers
 from kvshim.api.leader_streams import LeaderStreams
@@ -30,6 +31,7 @@ class LeaseService:
         lessor: Lessor,
         headers: Headers,
         ttl_min_seconds: int,
+        access: Access,
         calls: LeaseCalls | None = None,
     ) -> None:
         self._changes = changes
@@ -37,6 +39,7 @@ class LeaseService:
         self._lessor = lessor
         self._headers = headers
         self._calls = calls or LeaseCalls(lessor, reader)
+        self._access = access
         self._ttl_min_seconds = ttl_min_seconds
         self._leader_streams = LeaderStreams()
         self.leader_lost = self._leader_streams.leader_lost
@@ -53,19 +56,19 @@ class LeaseService:
             Unary(lease + "LeaseLeases", rpc_pb2.LeaseLeasesRequest, self.leases),
         ]
 
-    async def grant(self, request: rpc_pb2.LeaseGrantRequest, _call: Call) -> Reply:
+    async def grant(self, request: rpc_pb2.LeaseGrantRequest, call: Call) -> Reply:
         """Create a lease; the id and the raised time to live are chosen before proposing."""
         granted = rpc_pb2.LeaseGrantRequest(
             ID=request.ID or self._changes.new_id(),
             TTL=max(request.TTL, self._ttl_min_seconds),
         )
         command = Command(lease_grant=granted)
-        return await self._changes.make(command, rpc_pb2.LeaseGrantResponse)
+        return await self._changes.make(command, rpc_pb2.LeaseGrantResponse, call)
 
-    async def revoke(self, request: rpc_pb2.LeaseRevokeRequest, _call: Call) -> Reply:
+    async def revoke(self, request: rpc_pb2.LeaseRevokeRequest, call: Call) -> Reply:
         """End a lease now and delete its keys."""
         command = Command(lease_revoke=request)
-        return await self._changes.make(command, rpc_pb2.LeaseRevokeResponse)
+        return await self._changes.make(command, rpc_pb2.LeaseRevokeResponse, call)
 
     async def keep_alive(self, call: BidiCall) -> None:
         """Renew each lease the client names; an unknown or ended one is answered with TTL 0."""
@@ -77,6 +80,7 @@ class LeaseService:
             assert isinstance(request, rpc_pb2.LeaseKeepAliveRequest)
             # Made before the renewal: a lease that ended at a revision is never seen alive at it.
             response = rpc_pb2.LeaseKeepAliveResponse(header=self._headers.make(), ID=request.ID)
+            await self._access.check_renewal(call, LeaseID(request.ID))
             try:
                 response.TTL = await self._calls.keep_alive(LeaseID(request.ID))
             except LeaseNotFound:

@@ -80,9 +80,9 @@ class MaintenanceService:
             downgradeInfo=rpc_pb2.DowngradeInfo(enabled=False),
         )
 
-    async def alarm(self, request: rpc_pb2.AlarmRequest, _call: Call) -> Reply:
+    async def alarm(self, request: rpc_pb2.AlarmRequest, call: Call) -> Reply:
         """List, raise or clear alarms; listing too goes through the log, so it is never stale."""
-        return await self._changes.make(Command(alarm=request), rpc_pb2.AlarmResponse)
+        return await self._changes.make(Command(alarm=request), rpc_pb2.AlarmResponse, call)
 
     async def defragment(self, _request: rpc_pb2.DefragmentRequest, _call: Call) -> Reply:
         """Pages return to the disk by themselves: there is nothing to defragment."""

@@ -11,6 +11,7 @@ from functools import partial
 from typing import assert_never
 
 from kvshim import errors
+from kvshim.api.access import Access
 from kvshim.api.guard import requires_leader
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.rpc import Bidi, BidiCall, Method
@@ -37,11 +38,13 @@ class WatchService:
         header: HeaderOf,
         max_response_bytes: int,
         has_leader: Callable[[], bool] = lambda: True,
+        access: Access | None = None,
     ) -> None:
         self._hub = hub
         self._header = header
         self._max_response_bytes = max_response_bytes
         self._has_leader = has_leader
+        self._access = access
         self._leader_streams: set[WatchStream] = set()
 
     def methods(self) -> list[Method]:
@@ -72,10 +75,33 @@ class WatchService:
 
     async def _serve(self, call: BidiCall, stream: WatchStream) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for work in (_receive(call, stream), self._send(call, stream)):
+            for work in (self._receive(call, stream), self._send(call, stream)):
                 tasks.create_task(work).add_done_callback(partial(_end_if_cancelled, stream))
             # A client that half-closes still gets its events, so only failure ends the stream.
             await stream.failure
+
+    async def _receive(self, call: BidiCall, stream: WatchStream) -> None:
+        while (request := await call.receive()) is not None:
+            assert isinstance(request, rpc_pb2.WatchRequest)
+            match request.WhichOneof("request_union"):
+                case "create_request":
+                    await self._create(call, stream, _spec(request.create_request))
+                case "cancel_request":
+                    stream.cancel(request.cancel_request.watch_id)
+                case "progress_request":
+                    stream.request_progress()
+                case None:
+                    pass  # etcd ignores what it does not know
+            await stream.outbox.room()
+
+    async def _create(self, call: BidiCall, stream: WatchStream, spec: WatchSpec) -> None:
+        """Permission is looked at now and, as in etcd, not again while the watcher lives."""
+        if self._access is not None and spec.start_revision >= 0:
+            refusal = await self._access.watch_refusal(call, spec.keys)
+            if refusal is not None:
+                stream.refuse(refusal)
+                return
+        stream.create(spec)
 
     async def _send(self, call: BidiCall, stream: WatchStream) -> None:
         while True:
@@ -95,21 +121,6 @@ def _end_if_cancelled(stream: WatchStream, task: asyncio.Task[None]) -> None:
     """A task group overlooks a cancelled child; here it means that the client is gone."""
     if task.cancelled():
         stream.failure.cancel()
-
-
-async def _receive(call: BidiCall, stream: WatchStream) -> None:
-    while (request := await call.receive()) is not None:
-        assert isinstance(request, rpc_pb2.WatchRequest)
-        match request.WhichOneof("request_union"):
-            case "create_request":
-                stream.create(_spec(request.create_request))
-            case "cancel_request":
-                stream.cancel(request.cancel_request.watch_id)
-            case "progress_request":
-                stream.request_progress()
-            case None:
-                pass  # etcd ignores what it does not know
-        await stream.outbox.room()
 
 
 def _spec(request: rpc_pb2.WatchCreateRequest) -> WatchSpec:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from google.protobuf.message import Message
 
 from kvshim.apply.alarms import Alarm, apply_alarm, refuse_by_alarm
+from kvshim.apply.auth import AUTH_KINDS, AuthApplier, load_auth
 from kvshim.apply.keys import check_put, execute_delete_range, execute_put
 from kvshim.apply.leases import apply_lease_checkpoint, apply_lease_grant, apply_lease_revoke
 from kvshim.apply.members import apply_attributes, apply_spare, apply_update
@@ -18,22 +19,35 @@ from kvshim.apply.role_numbers import apply_role_numbers
 from kvshim.apply.tokens import apply_token_add, apply_token_spend
 from kvshim.apply.txn import execute_txn
 from kvshim.apply.versions import apply_cluster_version
+from kvshim.auth.book import AuthBook
+from kvshim.auth.state import AuthState
 from kvshim.errors import NotLeader, RequestError, StorageError
 from kvshim.mvcc.store import WriteBatch, WriteTxn
+from kvshim.mvcc.view import ReadView
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
 
 
 class Applier:
-    """Applies commands in log order, remembering the standing alarms between batches."""
+    """Applies commands in log order, remembering alarms and users between batches."""
 
-    def __init__(self, alarms: Iterable[Alarm]) -> None:
+    def __init__(self, alarms: Iterable[Alarm], auth: AuthApplier | None = None) -> None:
         self._alarms = set(alarms)
+        self.auth = auth or AuthApplier(AuthBook(AuthState()), AuthState())
 
-    def apply(self, batch: WriteBatch, command: Command, term: int) -> Applied:
+    @classmethod
+    def of(cls, view: ReadView, book: AuthBook) -> Applier:
+        """Go on from what the store holds, and show it in the book."""
+        auth = AuthApplier(book, load_auth(view))
+        auth.publish()
+        if not auth.state.enabled:
+            book.tokens.clear()
+        return cls(view.alarms(), auth)
+
+    def apply(self, batch: WriteBatch, command: Command, term: int, index: int = 0) -> Applied:
         """Apply one command inside the batch's transaction; a refusal is a result.
 
-        `term` is that of the entry: what another term's leader decided alone is refused.
+        `term` and `index` are the entry's: what another term's leader decided alone is refused.
 
         Raises `StorageError` when the command's kind is unknown: a member that skipped an entry
         would differ from the others for ever.
@@ -43,7 +57,9 @@ class Applier:
                 raise NotLeader
             if self._alarms:
                 refuse_by_alarm(self._alarms, command)
-            applied = _dispatch(batch, command)
+            if self.auth.state.enabled:
+                self.auth.check(batch, command)
+            applied = _dispatch(batch, command, self.auth, index)
         except RequestError as refusal:
             return Applied(refusal)
         for effect in applied.effects:
@@ -53,7 +69,7 @@ class Applier:
         return applied
 
 
-def _dispatch(batch: WriteBatch, command: Command) -> Applied:
+def _dispatch(batch: WriteBatch, command: Command, auth: AuthApplier, index: int) -> Applied:
     match command.WhichOneof("operation"):
         case "txn":
             return _change(batch, lambda txn: execute_txn(txn, command.txn))
@@ -90,6 +106,8 @@ def _dispatch(batch: WriteBatch, command: Command) -> Applied:
             return apply_role_numbers(batch, command.role_numbers)
         case "cluster_version":
             return apply_cluster_version(batch, command.cluster_version)
+        case kind if kind in AUTH_KINDS:
+            return auth.apply(batch, kind, command, index)
         case unknown:
             raise StorageError(
                 f"the log holds a command that this version does not know ({unknown}): "

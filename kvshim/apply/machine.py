@@ -20,15 +20,18 @@ from pathlib import Path
 
 from google.protobuf.message import Message
 
+from kvshim.apply.auth import load_auth
 from kvshim.apply.dispatch import Applier
 from kvshim.apply.members import apply_change, members_of, membership_of
 from kvshim.apply.outcome import BatchOutcome, Effect, Outcome, Restored
 from kvshim.apply.rolling import RollingHash
 from kvshim.apply.snapshots import Generations
+from kvshim.auth.book import AuthBook
+from kvshim.auth.state import AuthState
 from kvshim.errors import CorruptStore, RequestError, StorageError
 from kvshim.mvcc.events import Event
 from kvshim.mvcc.scrub import first_fault
-from kvshim.mvcc.store import Store
+from kvshim.mvcc.store import Store, read_copied
 from kvshim.mvcc.view import ReadView
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.types import EventKind
@@ -89,8 +92,9 @@ class ApplyMachine:
         self._on_fatal = on_fatal
         self._observe = observe
         self._generations = generations
+        self.auth = AuthBook(AuthState())
         with store.read() as view:
-            self._applier = Applier(view.alarms())
+            self._applier = Applier.of(view, self.auth)
         self._queue: deque[Entry] = deque()
         self._pending_bytes = 0
         self._installation: _Installation | None = None
@@ -215,7 +219,7 @@ class ApplyMachine:
                     self._queue.extendleft(reversed(entries))
                     self._pending_bytes += sum(len(entry.data) for entry in entries)
             with self._store.read() as view:
-                self._applier = Applier(view.alarms())
+                self._applier = Applier.of(view, self.auth)
             self.rolling.begin(self._store.applied_index)
             return True
 
@@ -285,7 +289,10 @@ class ApplyMachine:
     def _go_on_from(self, installation: _Installation) -> None:
         store, snapshot = self._store, installation.snapshot
         generations = self._generations_in_use
-        store.replace(generations.open(installation.generation))
+        backend = generations.open(installation.generation)
+        # Before the store says that these entries are applied: who waits for them asks it.
+        _, _, self.auth.state = read_copied(backend.writer, load_auth)
+        store.replace(backend)
         if (store.applied_index, store.applied_term) != (snapshot.index, snapshot.term):
             raise StorageError(
                 f"the snapshot of entry {snapshot.index} holds entry {store.applied_index}"
@@ -293,7 +300,7 @@ class ApplyMachine:
         with store.read() as view:
             alarms, leases, members = view.alarms(), list(view.leases()), members_of(view)
             version = view.format_version
-        self._applier = Applier(alarms)
+            self._applier = Applier.of(view, self.auth)
         self.rolling.begin(snapshot.index)
         self.on_applied(snapshot.index)
         with self._changed:
@@ -318,7 +325,7 @@ class ApplyMachine:
                     effects.extend(applied.effects)
                 elif entry.data:
                     command = Command.FromString(entry.data)
-                    applied = self._applier.apply(batch, command, entry.term)
+                    applied = self._applier.apply(batch, command, entry.term, entry.index)
                     answers.append((command.id, applied.response))
                     events.extend(applied.events)
                     effects.extend(applied.effects)
@@ -326,6 +333,7 @@ class ApplyMachine:
                 rolling.applied(entry.index, batch)
             rolling.fold(batch)
             batch.set_applied(entries[-1].index, entries[-1].term)
+            self._applier.auth.publish()
             committing = time.perf_counter()
         ended = time.perf_counter()
         revision, index = self._store.revision, entries[-1].index

@@ -19,6 +19,9 @@ from kvshim.version import FORMAT_VERSION
 ROLES_VERSION: Final = 3
 """From which on there are spares: a learner that goes and stays a member, and failure domains."""
 
+AUTH_VERSION: Final = 4
+"""From which on there are users and roles."""
+
 LEAST_VERSIONS: Final[Mapping[str, int]] = {
     "put": 1,
     "delete_range": 1,
@@ -36,6 +39,18 @@ LEAST_VERSIONS: Final[Mapping[str, int]] = {
     "cluster_version": 1,
     "spare": ROLES_VERSION,
     "role_numbers": ROLES_VERSION,
+    "auth_enable": AUTH_VERSION,
+    "auth_disable": AUTH_VERSION,
+    "login": AUTH_VERSION,
+    "user_add": AUTH_VERSION,
+    "user_delete": AUTH_VERSION,
+    "user_change_password": AUTH_VERSION,
+    "user_grant_role": AUTH_VERSION,
+    "user_revoke_role": AUTH_VERSION,
+    "role_add": AUTH_VERSION,
+    "role_delete": AUTH_VERSION,
+    "role_grant_permission": AUTH_VERSION,
+    "role_revoke_permission": AUTH_VERSION,
 }
 """From which cluster version on a kind of command may be proposed."""
 

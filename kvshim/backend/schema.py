@@ -92,6 +92,19 @@ CREATE_TABLES: Final = (
     "INSERT INTO state VALUES (1, 1, -1, 0, 0, -1, -1, 0)",
 )
 
+# Made by the first command that changes users, in its own transaction; the cluster version, and so
+# `user_version`, is 4 or more by then. `user` and `role` are the
+# messages of package authpb, as etcd keeps them; passwords are bcrypt hashes.
+CREATE_AUTH: Final = (
+    """CREATE TABLE auth (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        enabled INTEGER NOT NULL,
+        revision INTEGER NOT NULL
+    )""",
+    "CREATE TABLE auth_users (name BLOB NOT NULL PRIMARY KEY, user BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE auth_roles (name BLOB NOT NULL PRIMARY KEY, role BLOB NOT NULL) WITHOUT ROWID",
+)
+
 READ_STATE: Final = """SELECT revision, compact_revision, applied_index, applied_term,
     compacted, compact_target, compact_cursor FROM state"""
 
@@ -116,6 +129,15 @@ READ_FORMAT_VERSION: Final = "PRAGMA user_version"
 GET_META: Final = "SELECT value FROM meta WHERE name = ?"
 PUT_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
+HAS_AUTH: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'auth'"
+GET_AUTH: Final = "SELECT enabled, revision FROM auth"
+PUT_AUTH: Final = "INSERT OR REPLACE INTO auth VALUES (1, ?, ?)"
+ALL_USERS: Final = "SELECT user FROM auth_users ORDER BY name"
+PUT_USER: Final = "INSERT OR REPLACE INTO auth_users VALUES (?, ?)"
+DELETE_USER: Final = "DELETE FROM auth_users WHERE name = ?"
+ALL_ROLES: Final = "SELECT role FROM auth_roles ORDER BY name"
+PUT_ROLE: Final = "INSERT OR REPLACE INTO auth_roles VALUES (?, ?)"
+DELETE_ROLE: Final = "DELETE FROM auth_roles WHERE name = ?"
 
 def write_format_version(version: int) -> str:
     """Part of the transaction that runs it; a pragma takes no bound parameter."""

@@ -8,6 +8,7 @@ from kvshim.config.errors import ConfigError, UsageError
 from kvshim.config.load import HelpWanted, Loaded, Outcome, VersionWanted, load
 from kvshim.config.model import (
     NO_QUOTA,
+    AuthConfig,
     AutoCompaction,
     ClientTls,
     ClusterState,
@@ -19,7 +20,9 @@ from kvshim.config.model import (
     LogRotation,
     MetricsLevel,
     PeerTls,
+    SignedTokenConfig,
     TlsVersion,
+    TokenKind,
     TransportKind,
     WithoutQuorum,
 )
@@ -29,6 +32,7 @@ from kvshim.config.url import Scheme, Url, parse_url
 __all__ = [
     "NO_QUOTA",
     "OPENSSL_NAMES",
+    "AuthConfig",
     "AutoCompaction",
     "ClientTls",
     "ClusterState",
@@ -47,7 +51,9 @@ __all__ = [
     "Outcome",
     "PeerTls",
     "Scheme",
+    "SignedTokenConfig",
     "TlsVersion",
+    "TokenKind",
     "TransportKind",
     "Url",
     "UsageError",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kvshim.config import gates
+from kvshim.config.build_auth import build_auth
 from kvshim.config.build_logs import build_logs
 from kvshim.config.errors import ConfigError
 from kvshim.config.model import (
@@ -88,6 +89,7 @@ def build(settings: Settings, notices: list[Notice]) -> Config:
         socket_reuse_address=settings.flag("socket-reuse-address"),
         client_tls=_client_tls(settings),
         peer_tls=_peer_tls(settings),
+        auth=build_auth(settings, notices),
         enable_grpc_gateway=settings.flag("enable-grpc-gateway"),
         cors=settings.unique_strings("cors") or ("*",),
         host_whitelist=tuple(filter(None, settings.unique_strings("host-whitelist"))) or ("*",),

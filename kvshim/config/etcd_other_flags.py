@@ -16,7 +16,6 @@ _S, _L, _T, _F, _U = (
 _ALWAYS_COMPARED = "what compactions hash is compared every few seconds, and costs nothing"
 _FIXED = "the bound is fixed for now"
 _NO_DOWNGRADE = "there are no downgrades yet"
-_NO_AUTH = "authentication is not available yet"
 _NO_TRACING = "traces are not exported yet"
 _OWN_PACE = "compaction works in slices that it paces by itself"
 
@@ -110,9 +109,18 @@ SECURITY: tuple[Flag, ...] = (
 )
 
 AUTH: tuple[Flag, ...] = (
-    Flag(Section.AUTH, "auth-token", Kind.STRING, "simple", _A, "Kind of token.", _NO_AUTH),
-    Flag(Section.AUTH, "bcrypt-cost", Kind.UINT, "10", _A, "Cost of a password hash.", _NO_AUTH),
-    Flag(Section.AUTH, "auth-token-ttl", Kind.UINT, "300", _A, "Seconds of a token.", _NO_AUTH),
+    Flag(
+        Section.AUTH, "auth-token", Kind.STRING, "simple", _O,
+        "'simple', or 'jwt,sign-method=RS256,pub-key=FILE,priv-key=FILE,ttl=5m'.",
+    ),
+    Flag(
+        Section.AUTH, "bcrypt-cost", Kind.UINT, "10", _O,
+        "Cost of a password hash, 4 to 31: one more takes twice the time.",
+    ),
+    Flag(
+        Section.AUTH, "auth-token-ttl", Kind.UINT, "300", _O,
+        "Seconds a simple token lives on after each use.",
+    ),
 )
 
 MONITORING: tuple[Flag, ...] = (

@@ -44,6 +44,14 @@ class TransportKind(Enum):
     HTTP2 = "http2"
 
 
+class TokenKind(Enum):
+    """What a login gets: the values are those of `--auth-token`."""
+
+    SIMPLE = "simple"
+    JWT = "jwt"
+    NONE = ""
+
+
 class TlsVersion(Enum):
     TLS12 = "TLS1.2"
     TLS13 = "TLS1.3"
@@ -129,6 +137,28 @@ class PeerTls:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedTokenConfig:
+    """`--auth-token=jwt,...`: by which method and keys tokens are signed."""
+
+    sign_method: str
+    public_key_file: Path | None
+    private_key_file: Path | None
+    """For the HS methods, the secret."""
+    ttl_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AuthConfig:
+    """Passwords and tokens."""
+
+    kind: TokenKind
+    simple_ttl_s: float
+    signed: SignedTokenConfig | None
+    """Of `TokenKind.JWT` alone."""
+    bcrypt_cost: int
+
+
+@dataclass(frozen=True, slots=True)
 class LogRotation:
     """When a log file is rotated. Zero means no limit for age and backups."""
 
@@ -208,6 +238,7 @@ class Config:
     socket_reuse_address: bool
     client_tls: ClientTls
     peer_tls: PeerTls
+    auth: AuthConfig
     enable_grpc_gateway: bool
     cors: tuple[str, ...]
     host_whitelist: tuple[str, ...]

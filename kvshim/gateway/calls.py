@@ -34,6 +34,11 @@ class GatewayCall:
     def peer(self) -> str:
         return self._peer
 
+    @property
+    def common_name(self) -> str | None:
+        """Nobody: as in etcd, a certificate is no user here, whoever's it is."""
+        return None
+
     def deadline_seconds(self) -> float | None:
         return None if self._deadline is None else self._deadline - self._loop.time()
 

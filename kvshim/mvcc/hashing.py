@@ -186,7 +186,7 @@ def hash_content(store: Store, revision: int) -> KeyValueHash:
 
 
 def hash_all(view: ReadView) -> int:
-    """Hash everything that all members hold alike: history, leases and alarms."""
+    """Hash everything that all members hold alike: history, leases, alarms and users."""
     run = HashRun.of_revision(view, 0)
     while not run.finished:
         run.step(view)
@@ -198,6 +198,10 @@ def hash_all(view: ReadView) -> int:
     hasher.add(b"alarm")
     for member, kind in view.alarms():
         hasher.add(struct.pack(">Qq", member, kind))
+    auth = view.auth()
+    if auth is not None:
+        hasher.add(b"auth", struct.pack(">?q", auth.enabled, auth.revision))
+        hasher.add(*auth.users, *auth.roles)
     return hasher.digest()
 
 

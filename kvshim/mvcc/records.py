@@ -23,3 +23,12 @@ class KeyValueHash(NamedTuple):
     hash: int
     compact_revision: Revision
     hash_revision: Revision
+
+
+class AuthRecords(NamedTuple):
+    """Users and roles as they are replicated: encoded `authpb.User` and `authpb.Role`, by name."""
+
+    enabled: bool
+    revision: int
+    users: list[bytes]
+    roles: list[bytes]

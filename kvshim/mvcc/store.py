@@ -10,6 +10,7 @@ made them, and may be read from any thread. `write`, `between_batches` and `repl
 from __future__ import annotations
 
 import threading
+from binascii import crc32
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -333,6 +334,30 @@ class WriteBatch(ReadView):
         """The store is of this cluster version from now on: older programs refuse it."""
         self._session.run(schema.write_format_version(version))
         self.written.append(version)
+
+    def auth_put(self, enabled: int, revision: int) -> None:
+        """Switch authentication and move its revision; before users and roles of a command."""
+        if self._session.one(schema.HAS_AUTH) is None:
+            for statement in schema.CREATE_AUTH:
+                self._session.run(statement)
+        self._session.run(schema.PUT_AUTH, (enabled, revision))
+        self.written += (enabled, revision & U32)
+
+    def auth_user_put(self, name: str, user: bytes | None) -> None:
+        """Keep a user, encoded, or with None forget it."""
+        self._auth_row(schema.PUT_USER, schema.DELETE_USER, name, user)
+
+    def auth_role_put(self, name: str, role: bytes | None) -> None:
+        """Keep a role, encoded, or with None forget it."""
+        self._auth_row(schema.PUT_ROLE, schema.DELETE_ROLE, name, role)
+
+    def _auth_row(self, put: str, delete: str, name: str, value: bytes | None) -> None:
+        key = name.encode()
+        if value is None:
+            self._session.run(delete, (key,))
+        else:
+            self._session.run(put, (key, value))
+        self.written += (crc32(key), crc32(value or b""))
 
     def meta_put(self, name: str, value: bytes) -> None:
         """Keep a named value of the node's own."""

@@ -17,7 +17,7 @@ from kvshim.backend.session import Session, TooBig
 from kvshim.errors import Compacted, FutureRevision
 from kvshim.mvcc.counts import CountCache
 from kvshim.mvcc.events import Event
-from kvshim.mvcc.records import KeyValueHash, LeaseRecord
+from kvshim.mvcc.records import AuthRecords, KeyValueHash, LeaseRecord
 from kvshim.types import EventKind, KeyRange, KeyValue, LeaseID, Revision
 
 SELECT_ROWS: Final = 256
@@ -321,6 +321,16 @@ class ReadView:
     def alarms(self) -> list[tuple[int, int]]:
         """(member id, alarm type) of the standing alarms, in that order."""
         return sorted((member % U64, kind) for member, kind in self._session.all(schema.ALL_ALARMS))
+
+    def auth(self) -> AuthRecords | None:
+        """Users and roles; None while no command has ever changed them."""
+        if self._session.one(schema.HAS_AUTH) is None:
+            return None
+        row = self._session.one(schema.GET_AUTH)
+        assert row is not None
+        users = [user for (user,) in self._session.all(schema.ALL_USERS)]
+        roles = [role for (role,) in self._session.all(schema.ALL_ROLES)]
+        return AuthRecords(bool(row[0]), row[1], users, roles)
 
     def meta(self, name: str) -> bytes | None:
         """A named value of the node's own."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from kvshim.api.access import Access
+from kvshim.api.auth import AuthService
 from kvshim.api.changes import Changes
 from kvshim.api.cluster import ClusterService
 from kvshim.api.guard import guard
@@ -48,6 +50,7 @@ from kvshim.node.timing import (
 from kvshim.node.trust import Trust
 from kvshim.rpc import Method
 from kvshim.server.alarms import Alarms
+from kvshim.server.authenticator import Authenticator
 from kvshim.server.compactor import Compactor
 from kvshim.server.expiry import expiries
 from kvshim.server.leadership import Leadership
@@ -93,11 +96,13 @@ class Parts:
     primacy: LeasePrimacy
     duties: Duties
     raiser: VersionRaiser
+    auth: Authenticator
 
     def methods(self) -> list[Method]:
         """Everything that clients can call, for a transport."""
         config, work, headers = self.config, self.delivery, self.headers
-        changes = Changes(work.proposer, work.quota, headers)
+        changes = Changes(work.proposer, work.quota, headers, self.auth)
+        access = Access(self.auth, work.reader, config.max_txn_ops)
         services = (
             KVService(
                 changes=changes,
@@ -107,8 +112,9 @@ class Parts:
                 txn_ops_max=config.max_txn_ops,
             ),
             RangeStreamService(work.reader, headers, config.max_request_bytes),
-            self._watches(),
-            self._leases(changes),
+            self._watches(access),
+            self._leases(changes, access),
+            AuthService(changes, work.reader, self.auth, headers),
             ClusterService(work.members, work.reader, headers),
             MaintenanceService(
                 store=self.storage.store,
@@ -125,6 +131,7 @@ class Parts:
         methods = [method for service in services for method in service.methods()]
         methods += ReflectionService(service_names(methods)).methods()
         slow_seconds = config.warning_unary_request_duration_s
+        methods = access.restrict(methods)
         return guard(methods, self.log, self.logger, slow_seconds, self._refuses)
 
     def _refuses(self) -> bool:
@@ -135,7 +142,7 @@ class Parts:
             raise NoDataHere
         return self.delivery.members.refuses_clients()
 
-    def _leases(self, changes: Changes) -> LeaseService:
+    def _leases(self, changes: Changes, access: Access) -> LeaseService:
         config, work = self.config, self.delivery
         service = LeaseService(
             calls=self.lease_calls,
@@ -143,17 +150,19 @@ class Parts:
             reader=work.reader,
             lessor=work.lessor,
             headers=self.headers,
+            access=access,
             ttl_min_seconds=lease_ttl_min_seconds(config.heartbeat_ms, config.election_ms),
         )
         self.leadership.on_leaderless(service.leader_lost)
         return service
 
-    def _watches(self) -> WatchService:
+    def _watches(self, access: Access) -> WatchService:
         service = WatchService(
             self.delivery.hub,
             self.headers.encode,
             self.config.max_request_bytes + GRPC_OVERHEAD_BYTES,
             lambda: self.log.status().leader_id != 0,
+            access,
         )
         self.leadership.on_leaderless(service.leader_lost)
         return service
@@ -254,6 +263,7 @@ async def build(
     )
     machine = ApplyMachine(store, delivery.post, on_fatal, reports.applied, storage.generations)
     machine.on_applied = log.applied
+    machine.auth.tokens.ttl_seconds = config.auth.simple_ttl_s
     store.on_work = machine.wake
     store.on_compacted = delivery.post_compacted
     storage.backend.on_failure = on_fatal
@@ -335,6 +345,13 @@ async def build(
         primacy=primacy,
         duties=duties,
         raiser=VersionRaiser(version, leadership, book, proposer, peers.announced),
+        auth=Authenticator(
+            machine.auth,
+            config.auth,
+            delivery.reader,
+            logger,
+            by_certificate=config.client_tls.client_cert_auth,
+        ),
     )
 
 

@@ -158,6 +158,7 @@ class _Run:
         await parts.peers.stop()
         parts.leadership.stop()
         await asyncio.to_thread(parts.machine.stop)
+        parts.auth.stop()
         parts.readers.shutdown(wait=True, cancel_futures=True)
         parts.storage.store.close()
         self._logger.info(Event.STOPPED)

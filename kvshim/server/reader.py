@@ -159,6 +159,10 @@ class Reader:
             if self._logger is not None:
                 self._logger.info(Event.STALE_READS_ENDED)
 
+    def has_applied(self, index: int) -> bool:
+        """True when the store holds that entry."""
+        return self._store.applied_index >= index
+
     async def applied(self, index: int) -> None:
         """Wait until the store has applied and committed `index`."""
         if self._store.applied_index >= index:

@@ -103,10 +103,18 @@ def peer_certificate(connection: ssl.SSLObject) -> bytes:
     return ssl.DER_cert_to_PEM_cert(der).encode()
 
 
+def common_name_of(pem: bytes) -> str | None:
+    """The common name in a certificate that the handshake has verified."""
+    try:
+        return common_name(x509.load_pem_x509_certificate(pem))
+    except ValueError:
+        return None
+
+
 def common_name(certificate: x509.Certificate) -> str:
-    """The subject's common name, or nothing."""
+    """The subject's common name, of several the last, or nothing."""
     attributes = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(attributes[0].value) if attributes else ""
+    return str(attributes[-1].value) if attributes else ""
 
 
 def matches_hostname(certificate: x509.Certificate, host: str) -> bool:

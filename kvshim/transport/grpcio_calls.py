@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.message import Message
 
 from kvshim.metrics.calls import MethodMetrics
+from kvshim.transport.client_certs import common_name_of
 from kvshim.transport.codec import decode, encode
 
 HALF_CLOSE_SETTLE_SECONDS = 0.001
@@ -57,6 +58,11 @@ class GrpcioCall:
         """`host:port` or the path of a Unix socket, without grpc's scheme and escapes."""
         _scheme, _, address = unquote(self._peer).partition(":")
         return address
+
+    @property
+    def common_name(self) -> str | None:
+        certificate = self.peer_certificate()
+        return None if certificate is None else common_name_of(certificate)
 
     def deadline_seconds(self) -> float | None:
         return self.context.time_remaining()

@@ -50,9 +50,7 @@ class WatchStream:
         """Start a watcher, or answer why not with id -1, created and canceled at once."""
         present = self._hub.present_revision
         if (reason := self._refusal(spec)) is not None:
-            self.outbox.notify(
-                Notice(INVALID_WATCH_ID, present, created=True, canceled=True, cancel_reason=reason)
-            )
+            self.refuse(reason)
             return
         watch_id = spec.watch_id or self._free_id()
         watcher = Watcher(watch_id, spec, self, spec.start_revision)
@@ -62,6 +60,13 @@ class WatchStream:
             self._notified[watch_id] = watcher
         self.outbox.notify(Notice(watch_id, present, created=True))
         self._hub.attach(watcher, present)
+
+    def refuse(self, reason: str) -> None:
+        """Answer a request to create a watcher with why there is none."""
+        present = self._hub.present_revision
+        self.outbox.notify(
+            Notice(INVALID_WATCH_ID, present, created=True, canceled=True, cancel_reason=reason)
+        )
 
     def cancel(self, watch_id: int) -> None:
         """End a watcher, even one that compaction has cancelled; an unknown id is no matter."""

@@ -22,7 +22,7 @@ ROOMS = [
     {"kvshim.server"},
     {"kvshim.apply", "kvshim.watch"},
     {"kvshim.mvcc"},
-    {"kvshim.backend", "kvshim.pki"},
+    {"kvshim.backend", "kvshim.pki", "kvshim.auth"},
 ]
 # What every room may import.
 SHARED = {
@@ -40,13 +40,15 @@ SHARED = {
 # Libraries that one place alone may import, so that it can be replaced or reasoned about.
 ONLY_IN = {
     "apsw": ("kvshim.backend", "raft"),
+    "bcrypt": ("kvshim.auth",),
     "grpc": ("kvshim.transport",),
     "h11": ("kvshim.http",),
     "hpack": ("kvshim.transport",),
     "prometheus_client": ("kvshim.metrics",),
     "structlog": ("kvshim.logs",),
     "yaml": ("kvshim.config",),
-    "cryptography": ("kvshim.pki", "kvshim.transport"),
+    "cryptography": ("kvshim.pki", "kvshim.transport", "kvshim.auth"),
+    "jwt": ("kvshim.auth",),
     "click": ("kvshim.cli",),
     "rich": ("kvshim.cli",),
 }

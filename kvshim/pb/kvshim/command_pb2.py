@@ -27,7 +27,7 @@ from kvshim.pb.kvshim import member_pb2 as kvshim_dot_member__pb2
 from kvshim.pb.kvshim import token_pb2 as kvshim_dot_token__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14kvshim/command.proto\x12\x06kvshim\x1a\x0e\x65tcd/rpc.proto\x1a\x13kvshim/member.proto\x1a\x12kvshim/token.proto\"\xc2\x06\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x17\n\x0f\x64\x65\x63ided_in_term\x18\r \x01(\x04\x12\'\n\x03put\x18\x02 \x01(\x0b\x32\x18.etcdserverpb.PutRequestH\x00\x12\x38\n\x0c\x64\x65lete_range\x18\x03 \x01(\x0b\x32 .etcdserverpb.DeleteRangeRequestH\x00\x12\'\n\x03txn\x18\x04 \x01(\x0b\x32\x18.etcdserverpb.TxnRequestH\x00\x12\x35\n\ncompaction\x18\x05 \x01(\x0b\x32\x1f.etcdserverpb.CompactionRequestH\x00\x12\x36\n\x0blease_grant\x18\x06 \x01(\x0b\x32\x1f.etcdserverpb.LeaseGrantRequestH\x00\x12\x38\n\x0clease_revoke\x18\x07 \x01(\x0b\x32 .etcdserverpb.LeaseRevokeRequestH\x00\x12+\n\x05\x61larm\x18\x08 \x01(\x0b\x32\x1a.etcdserverpb.AlarmRequestH\x00\x12<\n\x11member_attributes\x18\n \x01(\x0b\x32\x1f.kvshim.MemberAttributesRequestH\x00\x12\x34\n\rmember_update\x18\x0b \x01(\x0b\x32\x1b.kvshim.MemberUpdateRequestH\x00\x12:\n\x10lease_checkpoint\x18\x0c \x01(\x0b\x32\x1e.kvshim.LeaseCheckpointRequestH\x00\x12\x38\n\x0f\x63luster_version\x18\x0e \x01(\x0b\x32\x1d.kvshim.ClusterVersionRequestH\x00\x12,\n\ttoken_add\x18\x14 \x01(\x0b\x32\x17.kvshim.TokenAddRequestH\x00\x12\x30\n\x0btoken_spend\x18\x15 \x01(\x0b\x32\x19.kvshim.TokenSpendRequestH\x00\x12%\n\x05spare\x18\x1e \x01(\x0b\x32\x14.kvshim.SpareRequestH\x00\x12\x32\n\x0crole_numbers\x18\x1f \x01(\x0b\x32\x1a.kvshim.RoleNumbersRequestH\x00\x42\x0b\n\toperation\"z\n\x16LeaseCheckpointRequest\x12\x34\n\x06leases\x18\x01 \x03(\x0b\x32$.kvshim.LeaseCheckpointRequest.Lease\x1a*\n\x05Lease\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x15\n\rremaining_ttl\x18\x02 \x01(\x03\"\x19\n\x17LeaseCheckpointResponse\"(\n\x15\x43lusterVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\"\x18\n\x16\x43lusterVersionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14kvshim/command.proto\x12\x06kvshim\x1a\x0e\x65tcd/rpc.proto\x1a\x13kvshim/member.proto\x1a\x12kvshim/token.proto\"\xd9\x0c\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x17\n\x0f\x64\x65\x63ided_in_term\x18\r \x01(\x04\x12\x0c\n\x04user\x18\x0f \x01(\t\x12\x15\n\rauth_revision\x18\x10 \x01(\x04\x12\'\n\x03put\x18\x02 \x01(\x0b\x32\x18.etcdserverpb.PutRequestH\x00\x12\x38\n\x0c\x64\x65lete_range\x18\x03 \x01(\x0b\x32 .etcdserverpb.DeleteRangeRequestH\x00\x12\'\n\x03txn\x18\x04 \x01(\x0b\x32\x18.etcdserverpb.TxnRequestH\x00\x12\x35\n\ncompaction\x18\x05 \x01(\x0b\x32\x1f.etcdserverpb.CompactionRequestH\x00\x12\x36\n\x0blease_grant\x18\x06 \x01(\x0b\x32\x1f.etcdserverpb.LeaseGrantRequestH\x00\x12\x38\n\x0clease_revoke\x18\x07 \x01(\x0b\x32 .etcdserverpb.LeaseRevokeRequestH\x00\x12+\n\x05\x61larm\x18\x08 \x01(\x0b\x32\x1a.etcdserverpb.AlarmRequestH\x00\x12<\n\x11member_attributes\x18\n \x01(\x0b\x32\x1f.kvshim.MemberAttributesRequestH\x00\x12\x34\n\rmember_update\x18\x0b \x01(\x0b\x32\x1b.kvshim.MemberUpdateRequestH\x00\x12:\n\x10lease_checkpoint\x18\x0c \x01(\x0b\x32\x1e.kvshim.LeaseCheckpointRequestH\x00\x12\x38\n\x0f\x63luster_version\x18\x0e \x01(\x0b\x32\x1d.kvshim.ClusterVersionRequestH\x00\x12,\n\ttoken_add\x18\x14 \x01(\x0b\x32\x17.kvshim.TokenAddRequestH\x00\x12\x30\n\x0btoken_spend\x18\x15 \x01(\x0b\x32\x19.kvshim.TokenSpendRequestH\x00\x12%\n\x05spare\x18\x1e \x01(\x0b\x32\x14.kvshim.SpareRequestH\x00\x12\x32\n\x0crole_numbers\x18\x1f \x01(\x0b\x32\x1a.kvshim.RoleNumbersRequestH\x00\x12\x36\n\x0b\x61uth_enable\x18( \x01(\x0b\x32\x1f.etcdserverpb.AuthEnableRequestH\x00\x12\x38\n\x0c\x61uth_disable\x18) \x01(\x0b\x32 .etcdserverpb.AuthDisableRequestH\x00\x12%\n\x05login\x18* \x01(\x0b\x32\x14.kvshim.LoginRequestH\x00\x12\x34\n\x08user_add\x18+ \x01(\x0b\x32 .etcdserverpb.AuthUserAddRequestH\x00\x12:\n\x0buser_delete\x18, \x01(\x0b\x32#.etcdserverpb.AuthUserDeleteRequestH\x00\x12K\n\x14user_change_password\x18- \x01(\x0b\x32+.etcdserverpb.AuthUserChangePasswordRequestH\x00\x12\x41\n\x0fuser_grant_role\x18. \x01(\x0b\x32&.etcdserverpb.AuthUserGrantRoleRequestH\x00\x12\x43\n\x10user_revoke_role\x18/ \x01(\x0b\x32\'.etcdserverpb.AuthUserRevokeRoleRequestH\x00\x12\x34\n\x08role_add\x18\x30 \x01(\x0b\x32 .etcdserverpb.AuthRoleAddRequestH\x00\x12:\n\x0brole_delete\x18\x31 \x01(\x0b\x32#.etcdserverpb.AuthRoleDeleteRequestH\x00\x12M\n\x15role_grant_permission\x18\x32 \x01(\x0b\x32,.etcdserverpb.AuthRoleGrantPermissionRequestH\x00\x12O\n\x16role_revoke_permission\x18\x33 \x01(\x0b\x32-.etcdserverpb.AuthRoleRevokePermissionRequestH\x00\x42\x0b\n\toperation\"z\n\x16LeaseCheckpointRequest\x12\x34\n\x06leases\x18\x01 \x03(\x0b\x32$.kvshim.LeaseCheckpointRequest.Lease\x1a*\n\x05Lease\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x15\n\rremaining_ttl\x18\x02 \x01(\x03\"\x19\n\x17LeaseCheckpointResponse\"(\n\x15\x43lusterVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\"\x18\n\x16\x43lusterVersionResponse\"2\n\x0cLoginRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0ctoken_prefix\x18\x02 \x01(\t\"c\n\rLoginResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.etcdserverpb.ResponseHeader\x12\r\n\x05token\x18\x02 \x01(\t\x12\x15\n\rauth_revision\x18\x03 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kvshim.pb.kvshim.command_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_COMMAND']._serialized_start=90
-  _globals['_COMMAND']._serialized_end=924
-  _globals['_LEASECHECKPOINTREQUEST']._serialized_start=926
-  _globals['_LEASECHECKPOINTREQUEST']._serialized_end=1048
-  _globals['_LEASECHECKPOINTREQUEST_LEASE']._serialized_start=1006
-  _globals['_LEASECHECKPOINTREQUEST_LEASE']._serialized_end=1048
-  _globals['_LEASECHECKPOINTRESPONSE']._serialized_start=1050
-  _globals['_LEASECHECKPOINTRESPONSE']._serialized_end=1075
-  _globals['_CLUSTERVERSIONREQUEST']._serialized_start=1077
-  _globals['_CLUSTERVERSIONREQUEST']._serialized_end=1117
-  _globals['_CLUSTERVERSIONRESPONSE']._serialized_start=1119
-  _globals['_CLUSTERVERSIONRESPONSE']._serialized_end=1143
+  _globals['_COMMAND']._serialized_end=1715
+  _globals['_LEASECHECKPOINTREQUEST']._serialized_start=1717
+  _globals['_LEASECHECKPOINTREQUEST']._serialized_end=1839
+  _globals['_LEASECHECKPOINTREQUEST_LEASE']._serialized_start=1797
+  _globals['_LEASECHECKPOINTREQUEST_LEASE']._serialized_end=1839
+  _globals['_LEASECHECKPOINTRESPONSE']._serialized_start=1841
+  _globals['_LEASECHECKPOINTRESPONSE']._serialized_end=1866
+  _globals['_CLUSTERVERSIONREQUEST']._serialized_start=1868
+  _globals['_CLUSTERVERSIONREQUEST']._serialized_end=1908
+  _globals['_CLUSTERVERSIONRESPONSE']._serialized_start=1910
+  _globals['_CLUSTERVERSIONRESPONSE']._serialized_end=1934
+  _globals['_LOGINREQUEST']._serialized_start=1936
+  _globals['_LOGINREQUEST']._serialized_end=1986
+  _globals['_LOGINRESPONSE']._serialized_start=1988
+  _globals['_LOGINRESPONSE']._serialized_end=2087
 # @@protoc_insertion_point(module_scope)

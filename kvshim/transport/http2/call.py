@@ -28,6 +28,10 @@ class Driver(Protocol):
         """Whether the connection is TLS."""
 
     @property
+    def common_name(self) -> str | None:
+        """The name in the client's certificate, if it has shown one."""
+
+    @property
     def is_full(self) -> bool:
         """Whether the socket has more to write than it takes."""
 
@@ -91,6 +95,10 @@ class Http2Call:
     @property
     def peer(self) -> str:
         return self.driver.peer
+
+    @property
+    def common_name(self) -> str | None:
+        return self.driver.common_name
 
     def deadline_seconds(self) -> float | None:
         return None if self.deadline is None else self.deadline - self.loop.time()

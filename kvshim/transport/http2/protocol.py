@@ -12,11 +12,13 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from kvshim.errors import Code
 from kvshim.transport.client_certs import (
     CertificateRefused,
     ClientCertificatePolicy,
+    common_name_of,
     peer_certificate,
 )
 from kvshim.transport.codec import unknown_path
@@ -149,6 +151,10 @@ class Http2Protocol(asyncio.Protocol):
     @property
     def is_secure(self) -> bool:
         return self._is_secure
+
+    @cached_property
+    def common_name(self) -> str | None:
+        return None if self._certificate is None else common_name_of(self._certificate)
 
     @property
     def is_full(self) -> bool:
