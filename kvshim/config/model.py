@@ -50,6 +50,7 @@ class TokenKind(Enum):
     SIMPLE = "simple"
     JWT = "jwt"
     NONE = ""
+    """Nobody can log in: users are known by certificate."""
 
 
 class TlsVersion(Enum):

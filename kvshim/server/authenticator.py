@@ -157,7 +157,9 @@ class Authenticator:
         return new_prefix() if self._kind is TokenKind.SIMPLE else ""
 
     async def token(self, name: str, login: LoginResponse) -> str:
-        """What the client of a login that was applied gets. Raises `VerifyOnly`."""
+        """What the client of a login that was applied gets. Raises `VerifyOnly`, `AuthFailed`."""
+        if self._kind is TokenKind.NONE:
+            raise AuthFailed
         signed = self._signed
         if signed is None:
             return login.token

@@ -36,6 +36,7 @@ class EtcdClient:
     """Calls of the etcd v3 API on one server."""
 
     def __init__(self, target: str) -> None:
+        self.target = target
         self.channel = grpc.insecure_channel(target, options=OPTIONS)
 
     def close(self) -> None:
