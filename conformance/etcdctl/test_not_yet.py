@@ -11,30 +11,9 @@ from conformance.etcdctl.pair import Pair
 SECONDS_MAX = 3.0
 
 NOT_YET = """
-    auth enable
-    auth disable
-    auth status
-    user add alice --new-user-password=secret
-    user add alice:secret
-    user add alice --no-password
-    user delete alice
-    user get alice
-    user get alice --detail
-    user list
-    user passwd alice --interactive=false
-    user grant-role alice root
-    user revoke-role alice root
-    role add reader
-    role delete reader
-    role get reader
-    role list
-    role grant-permission reader read key
-    role grant-permission --prefix reader readwrite key
-    role revoke-permission reader key
     downgrade validate 3.6.0
     downgrade enable 3.6.0
     downgrade cancel
-    get key --user=alice:secret
 """
 
 
