@@ -14,6 +14,7 @@ import h11
 from kvshim.http.exchange import READ_BYTES, Http1Exchange
 from kvshim.http.limits import Limits
 from kvshim.http.routes import error_text, reply
+from kvshim.transport.client_certs import connection_name
 from kvshim.transport.http2.protocol import peer_name
 from kvshim.transport.plain import Application, ClientGone, RequestLine
 
@@ -38,7 +39,9 @@ class Connection:
         self._application = application
         self._limits = limits
         self._peer = peer_name(writer.get_extra_info("peername"))
-        self._is_secure = writer.get_extra_info("ssl_object") is not None
+        secured = writer.get_extra_info("ssl_object")
+        self._is_secure = secured is not None
+        self._common_name = connection_name(secured) or ""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes_max)
 
     async def serve(self) -> None:
@@ -107,6 +110,7 @@ class Connection:
             headers,
             self._peer,
             self._is_secure,
+            self._common_name,
         )
 
     async def _drop_rest(self, exchange: Http1Exchange) -> None:

@@ -6,7 +6,7 @@ Event loop only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from kvshim.http.limits import Limits
@@ -15,6 +15,12 @@ from kvshim.transport.plain import Application, ClientGone, Exchange, RequestLin
 
 ANY = "*"
 CORS_METHODS = "POST, GET, OPTIONS, PUT, DELETE"
+NAME_IGNORED = (
+    "CommonName of client sending a request against gateway will be ignored and not used as"
+    " expected"
+)
+"""etcd's words."""
+
 CORS_HEADERS = "accept, content-type, authorization"
 
 
@@ -53,11 +59,15 @@ class Site:
         gateway: Application | None,
         origins: Sequence[str],
         hosts: Sequence[str],
+        refuses_names: Callable[[], bool] = lambda: False,
     ) -> None:
+        """While `refuses_names`, the gateway is not for clients whose certificate names somebody:
+        they might think to be that user, and are nobody."""
         self._pages = pages
         self._gateway = gateway
         self._origins = frozenset(origins)
         self._hosts = frozenset(hosts)
+        self._refuses_names = refuses_names
 
     async def answer(self, exchange: Exchange) -> None:
         """Answer one request; raises ClientGone and cancellation alone."""
@@ -66,6 +76,10 @@ class Site:
         if not request.is_secure and not self._admits(host):
             text = f"CVE-2018-5702: unrecognized host in {host!r}: see --host-whitelist"
             await reply(exchange, error_text(421, text))
+            return
+        is_v3 = request.target.startswith("/v3/")
+        if request.common_name and is_v3 and self._gateway is not None and self._refuses_names():
+            await reply(exchange, error_text(400, NAME_IGNORED))
             return
         exchange.extra_headers = self._cors(request.headers.get("origin", ""))
         if request.method == "OPTIONS":

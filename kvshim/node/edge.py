@@ -101,7 +101,14 @@ def _front(
         gateway = Gateway(
             methods, parts.metrics.calls, options.message_bytes_max, inflight, parts.logger
         )
-    site = Site(Pages(router), gateway, config.cors, config.host_whitelist)
+    by_name, book = config.client_tls.client_cert_auth, parts.auth.book
+    site = Site(
+        Pages(router),
+        gateway,
+        config.cors,
+        config.host_whitelist,
+        lambda: by_name and book.state.enabled,
+    )
     policy = ClientCertificatePolicy.of(options.tls) if options.tls else None
     return ClientFront(site, inflight, policy, parts.logger)
 

@@ -111,6 +111,12 @@ def common_name_of(pem: bytes) -> str | None:
         return None
 
 
+def connection_name(connection: ssl.SSLObject | None) -> str | None:
+    """The common name of whoever is at the other end of a TLS connection, if that is known."""
+    der = None if connection is None else connection.getpeercert(binary_form=True)
+    return None if der is None else common_name_of(ssl.DER_cert_to_PEM_cert(der).encode())
+
+
 def common_name(certificate: x509.Certificate) -> str:
     """The subject's common name, of several the last, or nothing."""
     attributes = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)

@@ -24,6 +24,8 @@ class RequestLine:
     headers: Mapping[str, str] = field(default_factory=dict)
     peer: str = ""
     is_secure: bool = False
+    common_name: str = ""
+    """Of the client's verified certificate; empty without one."""
 
 
 class ClientGone(Exception):

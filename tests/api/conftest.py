@@ -54,6 +54,13 @@ def stream(etcd: EtcdClient) -> Iterator[WatchStream]:
         yield stream
 
 
+@pytest.fixture
+def _http(pytestconfig: pytest.Config) -> None:
+    """For stories that speak HTTP on the client port."""
+    if pytestconfig.getoption("--transport") == "grpcio":
+        pytest.skip("grpc.aio serves no HTTP")
+
+
 _numbers = itertools.count(1)
 
 

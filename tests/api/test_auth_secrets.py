@@ -37,6 +37,7 @@ def server(kind, tmp_path):
         yield store
 
 
+@pytest.mark.usefixtures("_http")
 @pytest.mark.kvshim_only  # etcd's debug lines show a token that ran out
 def test_no_password_and_no_token_is_written_down(server):
     """Neither in the log for people nor in any file of the store."""
@@ -87,6 +88,7 @@ def ask(server, path, body, token=None):
         return error.code, json.load(error)
 
 
+@pytest.mark.usefixtures("_http")
 def test_a_user_by_http(server):
     client = EtcdClient(server.target)
     add_root(client)

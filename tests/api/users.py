@@ -68,9 +68,14 @@ class _Token(
 class UserClient(EtcdClient):
     """A client whose every call says who it is."""
 
-    def __init__(self, target: str, *metadata: tuple[str, str]) -> None:
+    def __init__(
+        self, target: str, *metadata: tuple[str, str], channel: grpc.Channel | None = None
+    ) -> None:
         super().__init__(target)
         self._raw = self.channel
+        if channel is not None:
+            self._raw.close()
+            self._raw = channel
         self.channel = grpc.intercept_channel(self._raw, _Token(metadata))
 
     def close(self) -> None:

@@ -47,7 +47,14 @@ class Http2Exchange(Exchange):
         head = call.stream.head
         headers = {"host": head.authority, **head.metadata}
         driver = call.driver
-        self.request = RequestLine(head.method, head.path, headers, driver.peer, driver.is_secure)
+        self.request = RequestLine(
+            head.method,
+            head.path,
+            headers,
+            driver.peer,
+            driver.is_secure,
+            driver.common_name or "",
+        )
         self._call = call
 
     async def receive(self) -> bytes:
