@@ -116,6 +116,37 @@ STORY: list[tuple[str, str, str]] = [
     ("GET", "/", ""),
     ("GET", "/v2/keys", ""),
 ]
+AUTH_STORY: list[tuple[str, str]] = [
+    ("status", "{}"),
+    ("enable", "{}"),
+    ("disable", "{}"),
+    ("authenticate", '{"name":"ann","password":"a"}'),
+    ("user/add", '{"name":"ann","password":"a"}'),
+    ("user/add", '{"name":"ann","password":"a"}'),
+    ("user/add", '{"name":"cert","options":{"no_password":true}}'),
+    ("user/add", "{}"),
+    ("role/add", '{"name":"reader"}'),
+    ("role/add", "{}"),
+    ("role/grant", '{"name":"reader","perm":{"permType":"READ","key":"YQ==","range_end":"Yg=="}}'),
+    ("role/grant", '{"name":"reader","perm":{"permType":2,"key":"AA==","rangeEnd":"AA=="}}'),
+    ("role/grant", '{"name":"reader"}'),
+    ("role/get", '{"role":"reader"}'),
+    ("role/get", '{"role":"nothing"}'),
+    ("role/list", "{}"),
+    ("user/grant", '{"user":"ann","role":"reader"}'),
+    ("user/grant", '{"user":"ann","role":"nothing"}'),
+    ("user/get", '{"name":"ann"}'),
+    ("user/list", "{}"),
+    ("user/changepw", '{"name":"ann","password":"b"}'),
+    ("user/revoke", '{"name":"ann","role":"reader"}'),
+    ("user/revoke", '{"name":"ann","role":"reader"}'),
+    ("role/revoke", '{"role":"reader","key":"YQ==","range_end":"Yg=="}'),
+    ("role/revoke", '{"role":"reader","key":"YQ=="}'),
+    ("role/delete", '{"role":"reader"}'),
+    ("user/delete", '{"name":"ann"}'),
+    ("user/delete", '{"name":"ann"}'),
+    ("status", "{}"),
+]
 WATCHES = [
     ('{"create_request":{"key":"Zm9v","start_revision":"3"}}', 2),
     ('{"create_request":{"key":"Zm9v","start_revision":"1"}}', 2),
@@ -179,6 +210,18 @@ def test_every_request_of_the_story_gets_etcds_answer(pair: tuple[Datastore, Dat
         expected, answered = ask(etcd, verb, path, body), ask(kvshim, verb, path, body)
         if expected != answered:
             differences.append(f"{verb} {path} {body}\n  etcd   {expected}\n  kvshim {answered}")
+    assert not differences, "\n".join(differences)
+
+
+def test_users_and_roles_get_etcds_answers(pair: tuple[Datastore, Datastore]):
+    etcd, kvshim = pair
+    differences = []
+    for path, body in AUTH_STORY:
+        expected, answered = (
+            ask(store, "POST", f"/v3/auth/{path}", body) for store in (etcd, kvshim)
+        )
+        if expected != answered:
+            differences.append(f"{path} {body}\n  etcd   {expected}\n  kvshim {answered}")
     assert not differences, "\n".join(differences)
 
 
