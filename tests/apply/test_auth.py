@@ -12,6 +12,7 @@ import pytest
 from kvshim.apply.outcome import BatchOutcome
 from kvshim.auth.state import Identity
 from kvshim.backend import schema
+from kvshim.backend.backend import Backend
 from kvshim.errors import (
     AuthFailed,
     AuthNotEnabled,
@@ -235,3 +236,31 @@ def test_users_count_in_the_hashes_that_members_compare(member: Member, behind: 
         with one.store.read() as view:
             hashes.append((hash_all(view), one.machine.rolling.segments()[0 + 1]))
     assert hashes[0][0] != hashes[1][0]
+
+
+def test_permissions_are_in_place_before_the_store_says_that_it_has_them(
+    member: Member, behind: Member, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever waited for an entry asks at once, on another thread."""
+    seen: list[int] = []
+    backend = member.store.backend
+    commit, replace = backend.commit, behind.store.replace
+
+    def committing(index: int) -> None:
+        seen.append(member.machine.auth.state.revision)
+        commit(index)
+
+    def replacing(new: Backend) -> None:
+        seen.append(behind.machine.auth.state.revision)
+        replace(new)
+
+    monkeypatch.setattr(backend, "commit", committing)
+    monkeypatch.setattr(behind.store, "replace", replacing)
+    member.apply(*ENABLED)
+    member.settle()
+    assert seen[-1] == REVISION
+    behind.install(*member.copy_to(behind))
+    behind.put_through(behind.handed + 1)
+    behind.settle()
+    assert seen[-1] == REVISION
+    assert len(seen) >= 2

@@ -26,6 +26,9 @@ class IdleStore:
     def alarms(self):
         return []
 
+    def auth(self):
+        return None
+
     def between_batches(self) -> bool:
         self.calls += 1
         if self.calls == 1:
