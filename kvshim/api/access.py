@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from kvshim.api import validate
 from kvshim.apply.access import check_lease_reads, check_lease_writes, check_txn
-from kvshim.apply.txn import is_read_only, is_serializable
+from kvshim.apply.txn import is_serializable
 from kvshim.auth.state import NOBODY, AuthState, Identity
 from kvshim.errors import (
     AuthOldRevision,
@@ -191,9 +191,8 @@ class Access:
 
     async def _txn(self, handler: UnaryHandler, request: rpc_pb2.TxnRequest, call: Call) -> Reply:
         """One that writes is checked in apply."""
-        if not is_read_only(request):
+        if validate.check_txn(request, self._txn_ops_max):
             return await handler(request, call)
-        validate.check_txn(request, self._txn_ops_max)
         if not is_serializable(request):
             await self._reader.linearizable()
         who = await self._auth.identify(call) or NOBODY

@@ -139,6 +139,7 @@ ALL_ROLES: Final = "SELECT role FROM auth_roles ORDER BY name"
 PUT_ROLE: Final = "INSERT OR REPLACE INTO auth_roles VALUES (?, ?)"
 DELETE_ROLE: Final = "DELETE FROM auth_roles WHERE name = ?"
 
+
 def write_format_version(version: int) -> str:
     """Part of the transaction that runs it; a pragma takes no bound parameter."""
     return f"PRAGMA user_version = {version:d}"

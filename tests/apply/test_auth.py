@@ -6,12 +6,12 @@ from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
-import apsw
 import pytest
 
+from kvshim.apply.auth import AUTH_KINDS
 from kvshim.apply.outcome import BatchOutcome
+from kvshim.apply.versions import kinds_above
 from kvshim.auth.state import Identity
-from kvshim.backend import schema
 from kvshim.backend.backend import Backend
 from kvshim.errors import (
     AuthFailed,
@@ -103,19 +103,17 @@ def refusal(member: Member, command: Command) -> type[RequestError]:
 def test_users_exist_in_the_file_only_once_there_are_some(member: Member):
     member.put_through(50)
     member.settle()
-    path = member.data_dir.generation_path(1)
-    assert version_of(path) == schema.FIRST_FORMAT_VERSION
+    with member.store.read() as view:
+        assert view.auth() is None
     member.apply(user_add("ann"))
     member.settle()
-    assert version_of(path) == schema.FORMAT_VERSION
+    with member.store.read() as view:
+        assert view.auth() is not None
 
 
-def version_of(path: Path) -> int:
-    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        return int(db.pragma("user_version"))
-    finally:
-        db.close()
+def test_users_wait_until_every_member_knows_them():
+    assert {*AUTH_KINDS} <= kinds_above(2)
+    assert kinds_above(3).isdisjoint(AUTH_KINDS)
 
 
 def test_a_command_is_judged_by_what_was_applied_before_it_not_when_it_was_proposed(member: Member):
