@@ -112,8 +112,8 @@ def test_users_exist_in_the_file_only_once_there_are_some(member: Member):
 
 
 def test_users_wait_until_every_member_knows_them():
-    assert {*AUTH_KINDS} <= kinds_above(2)
-    assert kinds_above(3).isdisjoint(AUTH_KINDS)
+    assert {*AUTH_KINDS} <= kinds_above(3)
+    assert kinds_above(4).isdisjoint(AUTH_KINDS)
 
 
 def test_a_command_is_judged_by_what_was_applied_before_it_not_when_it_was_proposed(member: Member):
