@@ -263,7 +263,6 @@ async def build(
     )
     machine = ApplyMachine(store, delivery.post, on_fatal, reports.applied, storage.generations)
     machine.on_applied = log.applied
-    machine.auth.tokens.ttl_seconds = config.auth.simple_ttl_s
     store.on_work = machine.wake
     store.on_compacted = delivery.post_compacted
     storage.backend.on_failure = on_fatal

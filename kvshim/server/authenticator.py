@@ -67,6 +67,7 @@ class Authenticator:
         by_certificate: bool,
     ) -> None:
         self.book = book
+        book.tokens.ttl_seconds = config.simple_ttl_s
         self._reader = reader
         self._logger = logger
         self._kind = config.kind
