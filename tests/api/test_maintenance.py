@@ -140,13 +140,6 @@ def test_an_unknown_method_or_service_is_unimplemented(etcd, method):
 
 
 LATER = {
-    "etcdserverpb.Auth": (
-        *("AuthEnable", "AuthDisable", "AuthStatus", "Authenticate"),
-        *("UserAdd", "UserGet", "UserList", "UserDelete", "UserChangePassword"),
-        *("UserGrantRole", "UserRevokeRole"),
-        *("RoleAdd", "RoleGet", "RoleList", "RoleDelete"),
-        *("RoleGrantPermission", "RoleRevokePermission"),
-    ),
     "etcdserverpb.Maintenance": ("Snapshot", "Downgrade"),
     "v3lockpb.Lock": ("Lock", "Unlock"),
     "v3electionpb.Election": ("Campaign", "Proclaim", "Leader", "Observe", "Resign"),
