@@ -33,7 +33,7 @@ $(CONFORMANCE_SETUP): $(SETUP)
 run: $(SETUP) ## start a node on 127.0.0.1:2379, data in ./kvshim.data
 	$(BIN)/kvshim --name default --data-dir kvshim.data --log-format console
 
-test: $(SETUP) lint type ## lint, types and all tests that need no Go (under 5 minutes)
+test: $(SETUP) lint type ## lint, types and all tests that need no Go (a quarter of an hour)
 	$(PYTEST) tests -n $(JOBS) --dist loadgroup -q
 
 conformance: $(CONFORMANCE_SETUP) ## real etcd, etcdctl and kube-apiserver, built from their Go modules
