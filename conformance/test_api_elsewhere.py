@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS_MAX = 300
+SECONDS_MAX = 600
 LINES_SHOWN = 60
 
 
