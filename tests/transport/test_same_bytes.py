@@ -27,7 +27,7 @@ CALLS: dict[str, tuple[str, list[bytes], int]] = {
     "an error after messages": ("Stream", [b"compacted"], 5),
     "answers on a stream": ("Bidi", [b"a", b"bc", b""], 0),
     "an error on a stream": ("Bidi", [b"a", b"compacted"], 0),
-    # Without a message: a client of grpc.aio that still sends one when the answer comes sees INTERNAL.
+    # No message: a client of grpc.aio that still sends one when the answer comes sees INTERNAL.
     "an unknown method": ("Nothing", [], 0),
 }
 
