@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from raft.core import (
     ConfChange,
@@ -27,6 +27,9 @@ from raft.core.messages import Message
 from raft.core.ready import Ready
 from raft.interface import ConfChangeRefused, Index, LogError, MemberId, StateMachine
 from raft.storage import LogStorage
+
+HELD_FOR_MEMBERS: Final = 4
+"""So many times the bytes kept otherwise are kept for a member that catches up from a snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Member:
         self.changes_handed_to = Index(0)
         """The newest change of membership that the state machine was given."""
         self._cut_floors: dict[MemberId, Index] = {}
+        self._catching_up: set[MemberId] = set()
         self._generations: dict[SnapshotMeta, int] = {}
         start = StartState(storage.hard_state, machine.membership(), applied)
         self.core = Node(options, storage, start, random or Random())
@@ -125,8 +129,18 @@ class Member:
         self._cut_floors[member] = index
 
     def release_log(self, member: MemberId) -> None:
-        """The snapshot has arrived, or has not."""
+        """The snapshot has not arrived."""
         self._cut_floors.pop(member, None)
+        self._catching_up.discard(member)
+
+    def follow_log(self, member: MemberId) -> None:
+        """The snapshot has arrived: go on keeping what it lacks until appends have brought that.
+
+        A slow wire takes so long for a snapshot that more was written meanwhile than is kept
+        otherwise; cut at once, the member would need another, and another.
+        """
+        if member in self._cut_floors:
+            self._catching_up.add(member)
 
     def accept(self, snapshot: SnapshotMeta, generation: int) -> None:
         """The store of this snapshot lies ready as `generation`, should the core want it."""
@@ -207,11 +221,23 @@ class Member:
 
     def _cut_through(self) -> Index | None:
         keep = self._retention
+        if self._catching_up:
+            self._release_caught_up()
         durable = min([self._machine.durable_index(), *self._cut_floors.values()])
         index = self._storage.cuttable(
             durable, keep.entries_kept, keep.bytes_kept, keep.slice_entries_max
         )
         return index if index >= self._storage.first_index else None
+
+    def _release_caught_up(self) -> None:
+        """Let go of those that need no more than is kept anyway, that left, or need too much."""
+        followers, keep = self.core.status().followers, self._retention
+        near = self._storage.last_index - keep.entries_kept // 2
+        too_large = self._storage.entries_bytes > HELD_FOR_MEMBERS * keep.bytes_kept
+        for member in list(self._catching_up):
+            follower = followers.get(member)
+            if follower is None or follower.match >= near or too_large:
+                self.release_log(member)
 
     def _check(self, applied: Index) -> None:
         first, last = self._storage.first_index, self._storage.last_index

@@ -337,7 +337,10 @@ class Node:
         """How a snapshot that was ordered ended; `reason` is empty when it arrived."""
 
         def report() -> None:
-            self._core_member.release_log(order.to)
+            if reason:
+                self._core_member.release_log(order.to)
+            else:
+                self._core_member.follow_log(order.to)
             self._core_member.core.report_snapshot(order.to, arrived=not reason)
 
         self._offered.discard(order.to)
@@ -423,6 +426,7 @@ class Node:
             self._member_id,
             election_ticks=limits.election_ticks,
             heartbeat_ticks=limits.heartbeat_ticks,
+            cache_bytes_max=limits.cache_bytes_max,
         )
         self._member_or_none = Member(self._storage, machine, self, core, limits.retention)
         self._holding_or_none = Holding(self._member_or_none)

@@ -56,6 +56,8 @@ class NodeOptions:
     queue_bytes_max: int = 64 << 20
     unapplied_bytes_max: int = 64 << 20
     """Committed and not yet applied: above it nothing more is taken from clients or the leader."""
+    cache_bytes_max: int = 8 << 20
+    """The newest entries that stay in memory for followers; older ones are read from the log."""
     hold_seconds: float = 5.0
     """How long a command that no leader took is kept for the next one."""
     read_seconds_max: float = 5.0

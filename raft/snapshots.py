@@ -28,7 +28,7 @@ class SnapshotCarrier(Protocol):
     async def send_snapshot(
         self, to: MemberId, term: Term, snapshot: SnapshotMeta, path: Path
     ) -> None:
-        """Returns when the other side has all of it, verified. Raises `OSError`, `LogError`."""
+        """Returns when the other side has taken all of it. Raises `OSError`, `LogError`."""
 
 
 class SnapshotUser(Protocol):
@@ -66,9 +66,18 @@ class SnapshotSender:
         """Copy the store and send it; `SnapshotUser.snapshot_sent` follows in any case."""
         self._spawn(self._send(order))
 
-    def arrived(self, message: InstallSnapshot, path: Path) -> None:
-        """A whole, verified file has come: make it a generation of the store and say so."""
-        self._spawn(self._accept(message, path))
+    async def accept(self, message: InstallSnapshot, path: Path) -> None:
+        """A whole, verified file has come: make it a generation of the store and say so.
+
+        Raises `LogError` when it cannot be used.
+        """
+        try:
+            generation = await asyncio.to_thread(self._machine.accept, path, message.snapshot)
+        except (OSError, LogError) as error:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+            self._user.snapshot_refused(str(error))
+            raise LogError(str(error)) from error
+        self._user.snapshot_ready(message, generation)
 
     async def stop(self) -> None:
         """End what is under way."""
@@ -93,15 +102,6 @@ class SnapshotSender:
             with suppress(OSError):
                 await asyncio.to_thread(path.unlink, missing_ok=True)
             self._user.snapshot_sent(order, index, reason)
-
-    async def _accept(self, message: InstallSnapshot, path: Path) -> None:
-        try:
-            generation = await asyncio.to_thread(self._machine.accept, path, message.snapshot)
-        except (OSError, LogError) as error:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-            self._user.snapshot_refused(str(error))
-            return  # the leader sees no progress and sends another
-        self._user.snapshot_ready(message, generation)
 
     async def _applied(self, index: Index) -> None:
         async with asyncio.timeout(APPLY_SECONDS_MAX):

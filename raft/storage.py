@@ -137,6 +137,11 @@ class LogStorage:
         return self._last_term
 
     @property
+    def entries_bytes(self) -> int:
+        """Bytes of the commands in all entries that were not cut."""
+        return self._bytes
+
+    @property
     def wal_bytes(self) -> int:
         """About what was written to the WAL since it was last copied whole (an upper estimate)."""
         return self._wal_bytes

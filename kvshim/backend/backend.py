@@ -132,7 +132,7 @@ class Backend:
             remove_database(self.path)
 
     def copy(self, path: Path, inside: Callable[[Session], _T]) -> _T:
-        """Write the database as of one moment to a new file, durably; any thread.
+        """Write the database as of one moment to a new file, which is not synced; any thread.
 
         `inside` reads what goes with the copy in the same transaction. Raises `StorageError`.
         """

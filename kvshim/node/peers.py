@@ -179,10 +179,10 @@ class Peers:
         """A connection broke, or its queue was full."""
         self._log.unreachable(member)
 
-    def snapshot_received(self, message: InstallSnapshot, path: Path) -> None:
-        """A whole, verified snapshot."""
+    async def snapshot_received(self, message: InstallSnapshot, path: Path) -> None:
+        """Take a whole, verified snapshot."""
         assert self._snapshots is not None
-        self._snapshots.arrived(message, path)
+        await self._snapshots.accept(message, path)
 
     def show(self, members: Sequence[Member]) -> None:
         """Talk to these, from now on. Spares are sent nothing, and send nothing but calls."""
@@ -244,7 +244,7 @@ def _options(config: Config, directory: Path, logger: Logger) -> TransportOption
 class _Nobody:
     def received(self, messages: Sequence[Message]) -> None: ...
     def unreachable(self, member: MemberId) -> None: ...
-    def snapshot_received(self, message: InstallSnapshot, path: Path) -> None: ...
+    async def snapshot_received(self, message: InstallSnapshot, path: Path) -> None: ...
 
 
 class _Told(TransportHooks):

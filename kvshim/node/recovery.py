@@ -204,6 +204,8 @@ def build_store(data_dir: DataDir, plan: Plan, tell: Tell) -> None:
             with opened_store(data_dir.generation_path(log.generation)) as old:
                 check_fit(log, old)
                 old.copy(path, lambda _: None)
+                sync(path)
+                sync(path.parent)
             with opened_store(path) as store:
                 replay(log, store)
                 skipped_from = store.revision

@@ -160,7 +160,7 @@ class TransportOptions:
 
 
 class Receiver(Protocol):
-    """Where things go that come in; called on the event loop, must not wait."""
+    """Where things go that come in; called on the event loop, must not wait unless they say so."""
 
     def received(self, messages: Sequence[Message]) -> None:
         """Messages of one member, in its order on each of its two connections."""
@@ -168,8 +168,12 @@ class Receiver(Protocol):
     def unreachable(self, member: MemberId) -> None:
         """Messages to this member were lost; said once until one can be sent again."""
 
-    def snapshot_received(self, message: InstallSnapshot, path: Path) -> None:
-        """A whole snapshot, verified and durable; the file now belongs to the receiver."""
+    async def snapshot_received(self, message: InstallSnapshot, path: Path) -> None:
+        """Take a whole snapshot, verified and durable, in the order of messages; may wait.
+
+        The file now belongs to the receiver. Raises `LogError` when it cannot be used; the sender
+        is told.
+        """
 
 
 class TransportHooks:

@@ -1,5 +1,8 @@
 """Snapshots that come in: written, verified, made durable, handed over. Event loop and threads.
 
+Their sender is told that one has arrived when the receiver has taken it: a leader that goes on before
+that asks for what is not there yet, and hears that another snapshot is needed.
+
 What has arrived of a snapshot is kept when its connection breaks, and its sender goes on from
 there. Files of an earlier run are deleted: nobody knows how much of them was good.
 """
@@ -11,9 +14,9 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from google_crc32c import value as crc32c
 
@@ -132,6 +135,9 @@ class SnapshotInbox:
                 _tell(connection, offset=part.offset)
                 await self._fill(connection, part)
                 path = await self._complete(connection, part)
+                del self._parts[sender]
+                taking = self._receiver.snapshot_received(self._message(sender, offer), path)
+                await self._beating(connection, part.size, taking)
             except Damaged as error:
                 _tell(connection, refusal=str(error), retry=True)
                 await connection.part(str(error))
@@ -141,8 +147,6 @@ class SnapshotInbox:
                 _tell(connection, refusal=str(error))
                 await connection.part(str(error))
                 return
-            del self._parts[sender]
-            self._receiver.snapshot_received(self._message(sender, offer), path)
             _tell(connection, offset=part.size, done=True)
             connection.finish("the snapshot is complete")
         await self._discard_others()
@@ -191,8 +195,13 @@ class SnapshotInbox:
     async def _on_thread(
         self, connection: FrameConnection, offset: int, work: Callable[[], _Result]
     ) -> _Result:
+        return await self._beating(connection, offset, asyncio.to_thread(work))
+
+    async def _beating(
+        self, connection: FrameConnection, offset: int, work: Coroutine[Any, Any, _Result]
+    ) -> _Result:
         """Wait for slow work to its end, whatever happens, and tell the sender that we live."""
-        task = asyncio.create_task(asyncio.to_thread(work))
+        task = asyncio.create_task(work)
         try:
             while not (await asyncio.wait((task,), timeout=_BEAT_SECONDS))[0]:
                 _tell(connection, offset=offset)

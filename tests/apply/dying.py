@@ -47,7 +47,7 @@ def main(directory: Path, step: str) -> None:
     behind.machine.install(generation, snapshot)
     behind.handed = snapshot.index
     behind.settle()
-    behind.store.close()
+    behind.close()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from kvshim.pb.kvshim.member_pb2 import Member as MemberRecord
 from raft.core.messages import InstallSnapshot
 from raft.interface import Index, LogError, MemberId, SnapshotMeta, Term
 from raft.node import Node
+from raft.options import NodeOptions
 from raft.snapshots import SnapshotSender
 from raft.storage import LogStorage
 from tests.raft.test_members import QUICK, Net, until
@@ -57,7 +58,7 @@ class One:
             lambda _: None,
             Generations(self.data_dir, generation, options),
         )
-        self.node = Node(self.log_file, cluster_id=1, member_id=number, options=QUICK)
+        self.node = Node(self.log_file, cluster_id=1, member_id=number, options=world.options)
         self.machine.on_applied = self.node.applied
         self.snapshots = SnapshotSender(self.machine, self, self.node, self.data_dir.path)
         self.node.connect(world.net, self.snapshots)
@@ -80,24 +81,31 @@ class One:
     ) -> None:
         """As the transport does, to whoever is to get it."""
         self.world.sent += 1
+        await self.world.on_sending()
         other = self.world.members[to]
         received = other.data_dir.path / f"received-{self.world.sent}.tmp"
         shutil.copyfile(path, received)
         message = InstallSnapshot(MemberId(self.number), to, term, snapshot)
-        other.snapshots.arrived(message, received)
+        await other.snapshots.accept(message, received)
 
     def fingerprint(self) -> int:
         with self.store.read() as view:
             return hash_all(view)
 
 
+async def _at_once() -> None: ...
+
+
 class World:
     """Three of them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, options: NodeOptions = QUICK) -> None:
         self.directory = directory
+        self.options = options
+        self.on_sending: Callable[[], Awaitable[None]] = _at_once
         self.net = Net()
         self.sent = 0
+        self.next = 0
         self.members: dict[int, One] = {}
 
     async def start(self, number: int) -> One:

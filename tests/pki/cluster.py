@@ -156,7 +156,7 @@ class Silent:
     def unreachable(self, member):
         pass
 
-    def snapshot_received(self, message, path):
+    async def snapshot_received(self, message, path):
         raise AssertionError(message)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from raft.core.messages import AppendRequest, Heartbeat, InstallSnapshot, Message
 from raft.transport import Identity, PeerTransport, Purpose, TransportHooks, TransportOptions
-from raft.types import Entry, Index, MemberId, Term
+from raft.types import Entry, Index, LogError, MemberId, Term
 
 CLUSTER = 0xC1
 
@@ -23,6 +23,9 @@ class Inbox:
         self.messages: list[Message] = []
         self.lost: list[MemberId] = []
         self.snapshots: list[tuple[InstallSnapshot, Path]] = []
+        self.taking = asyncio.Event()
+        self.taking.set()
+        self.refusal = ""
         self.changed = asyncio.Event()
 
     def received(self, messages: Sequence[Message]) -> None:
@@ -33,9 +36,12 @@ class Inbox:
         self.lost.append(member)
         self.changed.set()
 
-    def snapshot_received(self, message: InstallSnapshot, path: Path) -> None:
+    async def snapshot_received(self, message: InstallSnapshot, path: Path) -> None:
         self.snapshots.append((message, path))
         self.changed.set()
+        await self.taking.wait()
+        if self.refusal:
+            raise LogError(self.refusal)
 
     async def until(self, condition: Callable[[], Any], seconds: float = 10) -> None:
         async with asyncio.timeout(seconds):

@@ -40,6 +40,32 @@ async def test_a_snapshot_arrives_whole_with_what_it_stands_for(tmp_path: Path):
         assert not list(two.directory.glob("*.part"))
 
 
+async def test_a_snapshot_has_arrived_when_it_was_taken_however_long_that_lasts(tmp_path: Path):
+    """A leader that went on before would ask for what is not there yet, and send another."""
+    source = a_file(tmp_path / "copy", 1 << 20)
+    patient = {"snapshot_stall_seconds": 1.5}
+    members = await host(1, tmp_path, **patient), await host(2, tmp_path, **patient)
+    async with hosts(*members) as (one, two):
+        one.transport.set_peers({TWO: [two.url]})
+        two.inbox.taking.clear()
+        sending = asyncio.create_task(one.transport.send_snapshot(TWO, Term(5), META, source))
+        await two.inbox.until(lambda: two.inbox.snapshots)
+        done, _ = await asyncio.wait((sending,), timeout=2.5)
+        assert not done
+        two.inbox.taking.set()
+        await sending
+        assert len(two.inbox.snapshots) == 1
+
+
+async def test_a_sender_hears_that_its_snapshot_cannot_be_used(tmp_path: Path):
+    source = a_file(tmp_path / "copy", 1 << 20)
+    async with hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two):
+        one.transport.set_peers({TWO: [two.url]})
+        two.inbox.refusal = "it is of another world"
+        with pytest.raises(LogError, match="the receiver says: it is of another world"):
+            await one.transport.send_snapshot(TWO, Term(5), META, source)
+
+
 async def test_an_empty_file_is_a_snapshot_too(tmp_path: Path):
     source = a_file(tmp_path / "copy", 0)
     async with hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two):

@@ -174,7 +174,8 @@ class Watcher:
 
     def _connect_later(self) -> None:
         self.resumed += 1
-        away_us = 1_500_000 if self.random.random() < 0.2 else 100_000
+        stays = self.only is not None
+        away_us = 1_500_000 if self.random.random() < 0.2 and not stays else 100_000
         self.world.after(self.random.uniform(1_000, away_us), self._connect)
 
     def _connect(self) -> None:

@@ -387,7 +387,7 @@ class WholeMember:
 
     def _report(self, node: Node, order: SnapshotOrder, *, arrived: bool) -> None:
         assert self._member is not None
-        self._member.release_log(order.to)
+        (self._member.follow_log if arrived else self._member.release_log)(order.to)
         node.report_snapshot(order.to, arrived=arrived)
 
     def reads_ready(self, reads: Sequence[ReadState]) -> None:
