@@ -1,7 +1,7 @@
 """Snapshots that come in: written, verified, made durable, handed over. Event loop and threads.
 
-Their sender is told that one has arrived when the receiver has taken it: a leader that goes on before
-that asks for what is not there yet, and hears that another snapshot is needed.
+Their sender is told that one has arrived when the receiver has taken it: a leader that goes on
+before that asks for what is not there yet, and hears that another snapshot is needed.
 
 What has arrived of a snapshot is kept when its connection breaks, and its sender goes on from
 there. Files of an earlier run are deleted: nobody knows how much of them was good.
