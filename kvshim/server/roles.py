@@ -22,6 +22,8 @@ from kvshim.server.proposer import Proposer
 from kvshim.server.role_steps import MemberRole, Step, next_step, role_of
 
 LOOK_SECONDS = 1.0
+SOON_SECONDS = 0.1
+"""While a member catches up, or when a step was just taken: the next may be due at once."""
 
 
 class Roles:
@@ -55,30 +57,37 @@ class Roles:
         self._seen: dict[int, float] = {}
 
     async def run(self) -> None:
-        """Look every second, until cancelled."""
+        """Look every second, or sooner, until cancelled."""
+        pause = LOOK_SECONDS
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(pause)
+            pause = LOOK_SECONDS
             if not self._leadership.leads:
                 self._seen.clear()
                 continue
             try:
-                await self._look()
+                if await self._look():
+                    pause = SOON_SECONDS
             except RequestError:
                 continue  # no longer the leader, or another change came first
 
-    async def _look(self) -> None:
-        members, reached = self._book.members, self._reached()
+    async def _look(self) -> bool:
+        """Take a step, if one is due; True when another may be due in a moment."""
+        members, reached, ready = self._book.members, self._reached(), self._ready()
         lost = self._lost(reached)
         step = next_step(
             members,
             self._book.own_id,
             wanted=self._numbers() or ROLE_NUMBERS_DEFAULT,
-            ready=self._ready() & reached,
+            ready=ready & reached,
             lost=lost,
             present=reached,
         )
         if step is not None:
             await self._take(step, is_lost=step.member_id in lost)
+            return True
+        standbys = {m.id for m in members if m.managed and role_of(m) is MemberRole.STANDBY}
+        return bool((standbys & reached) - ready)
 
     def _lost(self, reached: AbstractSet[int]) -> set[int]:
         """Whoever stays away; a leader that is new to it gives all of them time."""
