@@ -223,3 +223,13 @@ HASHED_VERSIONS: Final = """SELECT id, key, deleted, head, value, tail FROM hist
     WHERE id > ?4 AND id <= ?2 AND (id > ?1 OR (deleted = 0 AND NOT EXISTS (SELECT 1 FROM history n
         WHERE n.create_id = h.create_id AND n.id > h.id AND n.id <= ?3)))
     ORDER BY id"""
+
+# What a finished compaction leaves of the versions up to ?4, in order: whatever is behind the
+# compact revision, the deletions made at it (?1 its first id, ?2 its last), and what is alive
+# there. ?3 where the last slice ended. The key is told of deletions only.
+EXPORTED_VERSIONS: Final = """SELECT id, CASE WHEN deleted THEN key END,
+        CAST(head || value || tail AS BLOB) FROM history h
+    WHERE id > ?3 AND id <= ?4 AND (id > ?2 OR CASE WHEN deleted THEN id >= ?1
+        ELSE NOT EXISTS (SELECT 1 FROM history n
+            WHERE n.create_id = h.create_id AND n.id > h.id AND n.id <= ?2) END)
+    ORDER BY id"""
