@@ -51,7 +51,8 @@ class Export:
         self._writer = BboltWriter(file)
         self._moment: _Moment | None = None
         self._after_id = 0
-        self._pin = store.pins.pin(store.compact_revision)
+        # One less, since the next compaction takes the deletions made at the compact revision.
+        self._pin = store.pins.pin(Revision(store.compact_revision - 1))
         self.bytes_total = 0
         """The file's length, once it is whole."""
 
@@ -66,8 +67,7 @@ class Export:
                 self._moment = _look(view)
                 self._begin(self._moment)
             moment = self._moment
-            if not view.is_intact(moment.compact_revision):
-                raise Compacted
+            _refuse_gone(view, moment.compact_revision)
             pairs = self._next_versions(view, moment)
         if pairs is not None:
             self._writer.add(pairs)
@@ -116,6 +116,13 @@ class Export:
                     self._after_id = version_id
                     break
         return pairs
+
+
+def _refuse_gone(view: ReadView, compact_revision: Revision) -> None:
+    """Raise `Compacted` when a later compaction has taken something that belongs into the file."""
+    ((*_, target, cursor),) = view.rows(schema.READ_STATE, ())
+    if target > compact_revision and cursor > first_id(compact_revision):
+        raise Compacted
 
 
 def _look(view: ReadView) -> _Moment:
