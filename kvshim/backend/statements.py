@@ -175,6 +175,17 @@ INSERT_DELETION: Final = """INSERT INTO history
 
 INSERT_ENDED: Final = "INSERT INTO ended VALUES (?, ?, ?)"
 
+# --- versions that another store has made: ?1 the first, ?2 the last id of a revision -------------
+
+COUNT_VERSIONS: Final = "SELECT count(*) FROM history"
+
+GET_LIFE: Final = "SELECT create_id, version FROM kv WHERE key = ?1"
+
+NEWEST_AT: Final = "SELECT max(id) FROM history WHERE id >= ?1 AND id <= ?2"
+
+OLDEST_LIFE_AT: Final = """SELECT min(create_id) FROM history INDEXED BY history_life
+    WHERE create_id >= ?1 AND create_id <= ?2"""
+
 # --- physical compaction -------------------------------------------------------------------------
 
 # The next versions that the compaction looks at, in order: ?1 from, ?2 to, ?3 how many.
