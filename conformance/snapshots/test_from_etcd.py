@@ -19,9 +19,7 @@ SKIPPED = 1_000_000_000
 KEEP = "--bump-revision=0"
 
 
-def run_import(
-    *arguments: str | Path, code: int = 0, environ: dict[str, str] | None = None
-) -> str:
+def run_import(*arguments: str | Path, code: int = 0, environ: dict[str, str] | None = None) -> str:
     """`kvshim import`; what it prints, or with another code, the sentence of why not."""
     done = subprocess.run(
         [str(Kind.KVSHIM.program), "import", *map(str, arguments)],
@@ -242,9 +240,7 @@ def test_an_import_that_was_cut_short_starts_no_node(etcd: Datastore, tmp_path: 
     store.data_dir.mkdir(parents=True, mode=0o700)
     (store.data_dir / "lock").touch()
     (store.data_dir / "kv-import.db").write_bytes(b"half")
-    done = subprocess.run(
-        store.command(), capture_output=True, text=True, timeout=30, check=False
-    )
+    done = subprocess.run(store.command(), capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
     assert "run kvshim import again" in done.stderr
     run_import(snapshot, f"--data-dir={store.data_dir}")

@@ -70,7 +70,9 @@ class Source:
                     source._log_in(credentials.user, credentials.password)
                 yield source
             except grpc.RpcError as error:
-                raise SourceError(f"{url} answered: {error.details() or error.code()}") from None
+                away = error.code() is grpc.StatusCode.UNAVAILABLE
+                what = "cannot be reached" if away else "answered"
+                raise SourceError(f"{url} {what}: {error.details() or error.code()}") from None
 
     def save_snapshot(self, path: Path) -> Iterator[tuple[int, int]]:
         """Write a snapshot to a file; yields how many bytes have come, and of how many.
