@@ -186,16 +186,22 @@ def test_what_etcd_would_not_have_written(
     tmp_path: Path, pairs: list[tuple[bytes, bytes]], said: str
 ):
     write_file(tmp_path / "s.db", {buckets.KEY: pairs, buckets.META: [INDEX]})
-    with opened(tmp_path / "kv.db") as store, BboltFile.open(tmp_path / "s.db") as file:
-        with pytest.raises(KvshimError, match=said):
-            load_etcd_file(file, store, lambda _: None)
+    with (
+        opened(tmp_path / "kv.db") as store,
+        BboltFile.open(tmp_path / "s.db") as file,
+        pytest.raises(KvshimError, match=said),
+    ):
+        load_etcd_file(file, store, lambda _: None)
 
 
 def test_a_bbolt_file_that_is_not_etcds(tmp_path: Path):
     write_file(tmp_path / "s.db", {b"other": [(b"a", b"b")]})
-    with opened(tmp_path / "kv.db") as store, BboltFile.open(tmp_path / "s.db") as file:
-        with pytest.raises(KvshimError, match="not one of etcd's"):
-            load_etcd_file(file, store, lambda _: None)
+    with (
+        opened(tmp_path / "kv.db") as store,
+        BboltFile.open(tmp_path / "s.db") as file,
+        pytest.raises(KvshimError, match="not one of etcd's"),
+    ):
+        load_etcd_file(file, store, lambda _: None)
 
 
 def test_lives_whose_beginning_is_gone_stay_apart(tmp_path: Path):
