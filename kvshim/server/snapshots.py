@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final, TypeVar, cast
 
 from kvshim.errors import Compacted, SnapshotFailed, SnapshotNeedsRoom, TooManyRequests
 from kvshim.exchange.export import Export
@@ -60,11 +60,12 @@ class Snapshots:
         """
         if self._under_way >= SNAPSHOTS_MAX:
             raise TooManyRequests
-        self._check_room(self._store_bytes())
         self._under_way += 1
-        file = _File(self._directory, self._ended)
+        file: _File | None = None
         try:
             began = time.monotonic()
+            handle = await self._reader.on_thread(self._new_file)
+            file = _File(handle, self._reader, self._ended)
             length, revision = await self._write(file)
             self._logger.info(Event.SNAPSHOT_SENDING, bytes=length, revision=revision)
             async for piece in self._pieces(file, length, piece_bytes):
@@ -77,13 +78,26 @@ class Snapshots:
         except OSError as error:
             raise SnapshotFailed(error.strerror or str(error)) from error
         finally:
-            file.close()
+            if file is None:
+                self._ended()
+            else:
+                file.close()
+
+    def _new_file(self) -> BinaryIO:
+        self._check_room(self._store_bytes())
+        return tempfile.TemporaryFile(dir=self._directory)
 
     async def _write(self, file: _File) -> tuple[int, int]:
         export = Export(self._store, file.handle)
+
+        def step() -> bool:
+            more = export.step()
+            self._check_room(0)
+            return more
+
         try:
-            while await file.work(self._reader, export.step):
-                self._check_room(0)
+            while await file.work(step):
+                pass
         finally:
             export.close()
         return export.bytes_total, export.revision
@@ -100,7 +114,7 @@ class Snapshots:
             return data
 
         while sent < length:
-            data = await file.work(self._reader, read)
+            data = await file.work(read)
             for begin in range(0, len(data), piece_bytes):
                 piece = data[begin : begin + piece_bytes]
                 sent += len(piece)
@@ -119,27 +133,27 @@ class Snapshots:
 
 
 class _File:
-    """A file without a name, closed once: behind the work on it, or when nobody reads any more."""
+    """A file without a name, closed once: behind the work on it, or when nobody reads any more.
 
-    def __init__(self, directory: Path, on_closed: Callable[[], None]) -> None:
+    Closed on a thread, as all work on it: giving back the room of a large file takes a while.
+    """
+
+    def __init__(self, handle: BinaryIO, reader: Reader, on_closed: Callable[[], None]) -> None:
+        self.handle = handle
+        self._reader = reader
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._working: asyncio.Future[object] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
-        self._closed = False
-        try:
-            self.handle: BinaryIO = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
-        except BaseException:
-            on_closed()
-            raise
 
-    async def work(self, reader: Reader, function: Callable[[], _T]) -> _T:
+    async def work(self, function: Callable[[], _T]) -> _T:
         """Run a function that uses the file on a reader thread."""
         self._end_patience()
-        if self._closed:
+        if self._closing is not None:
             raise SnapshotFailed(f"the client read nothing for {STALL_SECONDS_MAX:.0f} seconds")
-        working = asyncio.ensure_future(reader.on_thread(function))
-        self._working = working  # type: ignore[assignment]
+        working = asyncio.ensure_future(self._reader.on_thread(function))
+        self._working = cast("asyncio.Future[object]", working)
         return await asyncio.shield(working)
 
     def wait_for_client(self) -> None:
@@ -152,15 +166,19 @@ class _File:
         self._end_patience()
         if self._working is not None and not self._working.done():
             self._working.add_done_callback(self._close_behind)
-        elif not self._closed:
-            self._closed = True
-            self.handle.close()
-            self._on_closed()
+        elif self._closing is None:
+            self._closing = asyncio.ensure_future(self._reader.on_thread(self.handle.close))
+            self._closing.add_done_callback(self._closed)
 
     def _close_behind(self, working: asyncio.Future[object]) -> None:
         if not working.cancelled():
             working.exception()  # nobody waits for it any more
         self.close()
+
+    def _closed(self, closing: asyncio.Future[None]) -> None:
+        if closing.cancelled() or closing.exception():  # the node stops
+            self.handle.close()
+        self._on_closed()
 
     def _end_patience(self) -> None:
         if self._patience is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -15,6 +16,7 @@ import pytest
 
 from kvshim.errors import SnapshotFailed, SnapshotNeedsRoom, TooManyRequests
 from kvshim.exchange import export as exporting
+from kvshim.exchange.export import Export
 from kvshim.logs import Logger
 from kvshim.mvcc.store import Store
 from kvshim.server import snapshots as sending
@@ -65,6 +67,13 @@ def open_files(directory: Path) -> int:
     return found
 
 
+async def wait_open(directory: Path, count: int) -> None:
+    """Until so many files are open: they are closed by a thread."""
+    async with asyncio.timeout(5):
+        while open_files(directory) != count:  # noqa: ASYNC110 - the system says so, no event
+            await asyncio.sleep(0.01)
+
+
 async def test_pieces_their_rest_and_their_sum(
     snapshots: Snapshots, directory: Path, tmp_path: Path
 ):
@@ -79,7 +88,7 @@ async def test_pieces_their_rest_and_their_sum(
     assert left == 0
     (tmp_path / "s.db").write_bytes(data)
     assert len(versions(tmp_path / "s.db")) == 100
-    assert open_files(directory) == 0
+    await wait_open(directory, 0)
     assert os.listdir(directory) == []
 
 
@@ -94,31 +103,40 @@ async def test_there_are_few_at_once_and_room_for_the_next_when_one_goes(
     with pytest.raises(TooManyRequests):
         await anext(snapshots.send(PIECE_BYTES))
     await held[0].aclose()
-    assert open_files(directory) == SNAPSHOTS_MAX - 1
+    await wait_open(directory, SNAPSHOTS_MAX - 1)
     async with aclosing(snapshots.send(PIECE_BYTES)) as pieces:
         await anext(pieces)
     await held[1].aclose()
-    assert open_files(directory) == 0
+    await wait_open(directory, 0)
 
 
 async def test_a_client_that_leaves_while_it_is_written(
     snapshots: Snapshots, directory: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(exporting, "STEP_ROWS", 1)
+    entered, go_on = threading.Event(), threading.Event()
+    step = Export.step
+
+    def held(export: Export) -> bool:
+        entered.set()
+        go_on.wait(10)
+        return step(export)
+
+    monkeypatch.setattr(Export, "step", held)
     task = asyncio.ensure_future(anext(snapshots.send(PIECE_BYTES)))
-    while open_files(directory) == 0:  # noqa: ASYNC110 - the system says so, and no event
-        await asyncio.sleep(0)
+    assert await asyncio.to_thread(entered.wait, 10)
     assert store.pins.oldest() is not None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with asyncio.timeout(5):
-        while open_files(directory):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
     assert store.pins.oldest() is None
+    await asyncio.sleep(0.05)
+    assert open_files(directory) == 1  # a thread is writing to it
+    go_on.set()
+    await wait_open(directory, 0)
     # All places are free again.
     for _ in range(SNAPSHOTS_MAX + 1):
         assert [piece async for piece in snapshots.send(PIECE_BYTES)]
+        await wait_open(directory, 0)
 
 
 async def test_a_client_that_stops_reading_loses_it(
@@ -129,8 +147,7 @@ async def test_a_client_that_stops_reading_loses_it(
     stalled = snapshots.send(PIECE_BYTES)
     await anext(stalled)
     assert open_files(directory) == 1
-    await asyncio.sleep(0.2)
-    assert open_files(directory) == 0
+    await wait_open(directory, 0)
     with pytest.raises(SnapshotFailed, match="read nothing"):
         await anext(stalled)
 
@@ -162,4 +179,4 @@ async def test_one_ends_before_the_disk_is_full(
     with pytest.raises(SnapshotNeedsRoom):
         await anext(pieces)
     assert looks == 4
-    assert open_files(directory) == 0
+    await wait_open(directory, 0)
