@@ -230,6 +230,27 @@ class ResponseTooLarge(RequestError):
         super().__init__(f"trying to send message larger than max ({length} vs. {length_max})")
 
 
+class SnapshotNeedsRoom(RequestError):
+    """A snapshot would leave the store too little room on its disk."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+    def __init__(self, wanted_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"etcdserver: a snapshot needs {-(-wanted_bytes >> 20)} MiB of room in the data"
+            f" directory, and {free_bytes >> 20} MiB are free"
+        )
+
+
+class SnapshotFailed(RequestError):
+    """A snapshot ended before it was sent whole."""
+
+    code = Code.UNAVAILABLE
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"etcdserver: the snapshot failed, try again: {reason}")
+
+
 class Unimplemented(RequestError):
     """A method or option that this version does not serve; the client may fall back."""
 

@@ -62,6 +62,8 @@ class Event(StrEnum):
     PEER_CERTIFICATE_KEPT = "went on with the certificate for peers that was loaded before"
     SNAPSHOT_SENT = "sent a snapshot"
     SNAPSHOT_FAILED = "could not send a snapshot"
+    SNAPSHOT_SENDING = "sending database snapshot to client"
+    SNAPSHOT_SAVED = "successfully sent database snapshot to client"
     STALE_READS = "no leader: gets and lists are answered from this member alone, and may be old"
     STALE_READS_ENDED = "a leader is known: gets and lists are linearizable again"
 

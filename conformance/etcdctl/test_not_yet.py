@@ -2,7 +2,6 @@
 
 import shlex
 import time
-from pathlib import Path
 
 import pytest
 
@@ -25,15 +24,6 @@ def test_a_clear_answer_at_once(pair: Pair, command: str):
     assert done.returncode != 0
     assert done.stdout == ""
     assert "code = Unimplemented" in done.stderr.splitlines()[-1], done.stderr
-
-
-def test_a_snapshot_leaves_no_file(pair: Pair, tmp_path: Path):
-    started = time.monotonic()
-    done = pair.kvshim.store.etcdctl("snapshot", "save", str(tmp_path / "s.db"), check=False)
-    assert time.monotonic() - started < SECONDS_MAX
-    assert done.returncode != 0
-    assert "Unimplemented" in done.stderr.splitlines()[-1]
-    assert not (tmp_path / "s.db").exists()
 
 
 def test_the_server_goes_on(pair: Pair):

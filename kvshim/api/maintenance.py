@@ -1,8 +1,9 @@
-"""etcdserverpb.Maintenance: status, alarms, hashes, and a Defragment that has nothing to do."""
+"""etcdserverpb.Maintenance: status, alarms, hashes, snapshots, a Defragment with nothing to do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from functools import partial
 
 from kvshim.api.changes import Changes
@@ -13,15 +14,19 @@ from kvshim.mvcc.hashing import hash_all, hash_store
 from kvshim.mvcc.store import Store
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
-from kvshim.rpc import Call, Method, Reply, Unary
+from kvshim.rpc import Call, Method, Reply, ServerStream, Unary
 from kvshim.server.alarms import Alarms
 from kvshim.server.reader import Reader
+from kvshim.server.snapshots import Snapshots
 from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
 from raft.interface import MemberId, ProposalDropped, ReplicatedLog
 
+SNAPSHOT_PIECE_BYTES = 32 * 1024
+"""etcd's size: of a client that reads slowly, so much waits in memory."""
+
 
 class MaintenanceService:
-    """Handlers of Maintenance, but for Snapshot and Downgrade. Event loop."""
+    """Handlers of Maintenance, but for Downgrade. Event loop."""
 
     def __init__(
         self,
@@ -32,6 +37,7 @@ class MaintenanceService:
         reader: Reader,
         alarms: Alarms,
         headers: Headers,
+        snapshots: Snapshots,
         sizes: Callable[[], Sizes],
         quota_bytes: int,
     ) -> None:
@@ -41,6 +47,7 @@ class MaintenanceService:
         self._reader = reader
         self._alarms = alarms
         self._headers = headers
+        self._snapshots = snapshots
         self._sizes = sizes
         self._quota_bytes = quota_bytes
 
@@ -53,6 +60,7 @@ class MaintenanceService:
             Unary(maintenance + "Defragment", rpc_pb2.DefragmentRequest, self.defragment),
             Unary(maintenance + "Hash", rpc_pb2.HashRequest, self.hash),
             Unary(maintenance + "HashKV", rpc_pb2.HashKVRequest, self.hash_kv),
+            ServerStream(maintenance + "Snapshot", rpc_pb2.SnapshotRequest, self.snapshot),
             Unary(maintenance + "MoveLeader", rpc_pb2.MoveLeaderRequest, self.move_leader),
         ]
 
@@ -104,6 +112,16 @@ class MaintenanceService:
             compact_revision=compacted,
             hash_revision=hashed,
         )
+
+    async def snapshot(
+        self, _request: rpc_pb2.SnapshotRequest, _call: Call
+    ) -> AsyncIterator[rpc_pb2.SnapshotResponse]:
+        """This member's store as a file of etcd's, and in the last message its SHA-256."""
+        async with aclosing(self._snapshots.send(SNAPSHOT_PIECE_BYTES)) as pieces:
+            async for blob, remaining in pieces:
+                yield rpc_pb2.SnapshotResponse(
+                    remaining_bytes=remaining, blob=blob, version=CLUSTER_VERSION
+                )
 
     async def move_leader(self, request: rpc_pb2.MoveLeaderRequest, _call: Call) -> Reply:
         """Hand leadership over to a voter; only the leader can. etcd answers without a header."""

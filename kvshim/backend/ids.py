@@ -12,6 +12,9 @@ from kvshim.types import Revision
 SUB_BITS = 24
 SUB_MAX = (1 << SUB_BITS) - 1
 
+REVISION_MAX = (1 << 63 - SUB_BITS) - 1
+"""The highest main revision that an id can hold."""
+
 
 def first_id(revision: int) -> int:
     """The id of the first change of a revision."""

@@ -175,6 +175,17 @@ INSERT_DELETION: Final = """INSERT INTO history
 
 INSERT_ENDED: Final = "INSERT INTO ended VALUES (?, ?, ?)"
 
+# --- versions that another store has made: ?1 the first, ?2 the last id of a revision -------------
+
+COUNT_VERSIONS: Final = "SELECT count(*) FROM history"
+
+GET_LIFE: Final = "SELECT create_id, version FROM kv WHERE key = ?1"
+
+NEWEST_AT: Final = "SELECT max(id) FROM history WHERE id >= ?1 AND id <= ?2"
+
+OLDEST_LIFE_AT: Final = """SELECT min(create_id) FROM history INDEXED BY history_life
+    WHERE create_id >= ?1 AND create_id <= ?2"""
+
 # --- physical compaction -------------------------------------------------------------------------
 
 # The next versions that the compaction looks at, in order: ?1 from, ?2 to, ?3 how many.
@@ -222,4 +233,14 @@ NTH_VERSION: Final = """SELECT max(id) FROM (SELECT id FROM history
 HASHED_VERSIONS: Final = """SELECT id, key, deleted, head, value, tail FROM history h
     WHERE id > ?4 AND id <= ?2 AND (id > ?1 OR (deleted = 0 AND NOT EXISTS (SELECT 1 FROM history n
         WHERE n.create_id = h.create_id AND n.id > h.id AND n.id <= ?3)))
+    ORDER BY id"""
+
+# What a finished compaction leaves of the versions up to ?4, in order: whatever is behind the
+# compact revision, the deletions made at it (?1 its first id, ?2 its last), and what is alive
+# there. ?3 where the last slice ended. The key is told of deletions only.
+EXPORTED_VERSIONS: Final = """SELECT id, CASE WHEN deleted THEN key END,
+        CAST(head || value || tail AS BLOB) FROM history h
+    WHERE id > ?3 AND id <= ?4 AND (id > ?2 OR CASE WHEN deleted THEN id >= ?1
+        ELSE NOT EXISTS (SELECT 1 FROM history n
+            WHERE n.create_id = h.create_id AND n.id > h.id AND n.id <= ?2) END)
     ORDER BY id"""

@@ -26,6 +26,8 @@ Usage:
   kvshim roles       show or change how many members vote and stand by
   kvshim repair      replace a damaged or diverged member's store by the leader's
   kvshim recover     after the majority is lost for good: go on from this node alone
+  kvshim import      make data of an etcd snapshot, a data directory or a running server
+  kvshim export      write the data of a node that was stopped as a snapshot for etcd
   kvshim version     show versions
   kvshim help        show this help
 

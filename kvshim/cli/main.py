@@ -28,6 +28,8 @@ _COMMANDS: Mapping[str, str] = {
     "remove-node": "kvshim.cli.remove_node:run",
     "recover": "kvshim.cli.recover:run",
     "repair": "kvshim.cli.repair:run",
+    "import": "kvshim.cli.import_data:run",
+    "export": "kvshim.cli.export_data:run",
 }
 """Commands by name, as module and function. The function gets the arguments after the name."""
 

@@ -1,4 +1,5 @@
-"""Revisions that responses in flight still read, which physical compaction spares for a while.
+"""Revisions that are still to be read, by responses in flight or a snapshot that is being written,
+which physical compaction spares for a while.
 
 A pin only guides compaction. Whether a revision can still be read is answered by the snapshot that
 reads it (`ReadView.is_intact`), so an expired pin can never lead to a wrong answer. Any thread.
@@ -33,6 +34,14 @@ class Pins:
         with self._lock:
             self._pins[number] = (revision, self._now() + PIN_SECONDS_MAX)
         return number
+
+    def renew(self, number: int) -> None:
+        """Spare it for as long again; only for work that no client can delay. A pin that has
+        expired stays so.
+        """
+        with self._lock:
+            if number in self._pins:
+                self._pins[number] = (self._pins[number][0], self._now() + PIN_SECONDS_MAX)
 
     def release(self, number: int) -> None:
         """The response is finished, or given up. Releasing twice is harmless."""

@@ -14,12 +14,13 @@ from binascii import crc32
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from kvshim.backend import schema
 from kvshim.backend.backend import Backend
+from kvshim.backend.ids import REVISION_MAX
 from kvshim.backend.session import Session
-from kvshim.errors import Compacted, CorruptStore, FutureRevision
+from kvshim.errors import Compacted, CorruptStore, FutureRevision, StorageError
 from kvshim.mvcc.compaction import Compaction
 from kvshim.mvcc.counts import CountCache
 from kvshim.mvcc.generation import Generation
@@ -34,6 +35,10 @@ __all__ = ["Snapshot", "Store", "WriteBatch", "WriteTxn"]
 
 
 _T = TypeVar("_T")
+
+REVISIONS_SKIPPED: Final = 1_000_000_000
+"""More than can have been given out beyond what a restored store knows of; etcd's manual has the
+same number for restored clusters."""
 
 
 class Store:
@@ -304,6 +309,18 @@ class WriteBatch(ReadView):
             raise FutureRevision
         self._compactions.append((self.compact_revision, Revision(revision)))
         self.compact_revision = Revision(revision)
+
+    def skip(self, revisions: int) -> None:
+        """Leave out so many revisions, and mark all that comes before as compacted.
+
+        For a store that may have gone back in time: no revision is given out twice, and whoever
+        watches from before is told that it is compacted, and lists anew. Raises `StorageError`.
+        """
+        revision = Revision(self.revision + revisions)
+        if revision > REVISION_MAX:
+            raise StorageError(f"there are no revisions left above {self.revision}")
+        self.advance(revision)
+        self.compact(revision)
 
     def set_applied(self, index: int, term: int) -> None:
         """The log entry after which the store is as this batch leaves it."""

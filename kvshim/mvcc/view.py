@@ -299,6 +299,15 @@ class ReadView:
         """
         return self._session.iterate(sql.HASHED_VERSIONS, (*bounds, after_id))
 
+    def exported_versions(
+        self, compact: tuple[int, int], after_id: int, until_id: int
+    ) -> Generator[tuple[Any, ...], None, None]:
+        """(id, key if it is a deletion, framed pair) of what a finished compaction leaves.
+
+        `compact` are the first and last id of the compact revision.
+        """
+        return self._session.iterate(sql.EXPORTED_VERSIONS, (*compact, after_id, until_id))
+
     def rows(self, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """The rows of one of the backend's statements, for rooms that look below keys."""
         return self._session.all(statement, parameters)

@@ -46,6 +46,8 @@ async def form(storage: Storage, config: Config, directory: Path, logger: Logger
         if storage.log.last_index > 0:
             storage.name_sole_member(_member(config, member_id))
             return Formation(member_id, cluster_id)
+    if storage.is_imported:
+        return _begin_alone(storage, config)
     if (joined := _joined(directory)) is not None:
         if storage.is_fresh:
             storage.begin_joining(joined.cluster_id, joined.member_id)
@@ -93,6 +95,16 @@ def _begin(storage: Storage, config: Config) -> Formation:
     member_id = member_id_of(map(str, own), config.initial_cluster_token)
     storage.begin_cluster(cluster_id, member_id, members)
     return Formation(member_id, cluster_id)
+
+
+def _begin_alone(storage: Storage, config: Config) -> Formation:
+    """A new cluster on data that was imported, which other members would lack."""
+    if config.initial_cluster_state is ClusterState.EXISTING or len(config.initial_cluster) > 1:
+        raise StartupError(
+            f"the data in {config.data_dir} was imported, so a cluster begins with this member"
+            " alone: name no other in --initial-cluster, and add the others when it runs"
+        )
+    return _begin(storage, config)
 
 
 def _first_members(config: Config) -> list[Member]:

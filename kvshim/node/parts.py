@@ -62,6 +62,7 @@ from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
+from kvshim.server.snapshots import Snapshots
 from kvshim.server.status import METHOD as STATUS_METHOD
 from kvshim.server.status import ClusterStatus
 from kvshim.server.versions import ClusterVersion, VersionRaiser
@@ -123,6 +124,13 @@ class Parts:
                 reader=work.reader,
                 alarms=work.alarms,
                 headers=headers,
+                snapshots=Snapshots(
+                    self.storage.store,
+                    work.reader,
+                    config.data_dir,
+                    lambda: self.storage.backend.bytes_in_use,
+                    self.logger,
+                ),
                 sizes=lambda: self.storage.backend.sizes(),  # noqa: PLW0108 - snapshots replace it
                 quota_bytes=config.quota_backend_bytes,
             ),

@@ -30,7 +30,7 @@ from kvshim.backend.backups import BackupRecord, note_backup, replace_text
 from kvshim.backend.datadir import DataDir
 from kvshim.backend.files import remove_database, side_files, sync
 from kvshim.errors import MemberNotFound, StartupError
-from kvshim.mvcc.store import Store, WriteBatch
+from kvshim.mvcc.store import REVISIONS_SKIPPED, Store
 from kvshim.node.survivor import (
     RecoverError,
     Survivor,
@@ -42,19 +42,11 @@ from kvshim.pki.certificates import make_csr, new_key
 from kvshim.pki.files import Pki
 from kvshim.server.admission import hosts_of
 from kvshim.server.joining import JOINED_NAME, Joined
-from kvshim.types import Revision
 from raft.interface import Index
 from raft.storage import LogStorage
 
 PLAN_NAME: Final = "recover.json"
 BACKUPS_NAME: Final = "backups"
-
-REVISIONS_SKIPPED: Final = 1_000_000_000
-"""More than a lost majority can have acknowledged beyond this member's log; etcd's manual has the
-same number for restored clusters."""
-
-REVISION_MAX: Final = (1 << 39) - 1
-"""The highest that a version's id can hold (`kvshim.backend.ids`)."""
 
 _CHUNK_BYTES: Final = 4 << 20
 _SPARE_BYTES: Final = 16 << 20
@@ -322,7 +314,7 @@ def replay(log: LogStorage, store: Store) -> None:
 
 def _begin_anew(store: Store, member_id: int) -> None:
     with store.write() as batch:
-        _skip_revisions(batch)
+        batch.skip(REVISIONS_SKIPPED)  # the lost members may have given some of them out
         try:
             keep_only(batch, member_id)
         except MemberNotFound:
@@ -334,18 +326,6 @@ def _begin_anew(store: Store, member_id: int) -> None:
         for member, kind in batch.alarms():
             if member != member_id:  # nobody is left who could clear it
                 batch.alarm_delete(member, kind)
-
-
-def _skip_revisions(batch: WriteBatch) -> None:
-    """No revision is used again that the lost members may have given out.
-
-    Whoever watches from before is told that it is compacted, and lists anew.
-    """
-    revision = Revision(batch.revision + REVISIONS_SKIPPED)
-    if revision > REVISION_MAX:
-        raise RecoverError(f"there are no revisions left above {batch.revision}")
-    batch.advance(revision)
-    batch.compact(revision)
 
 
 def _check_room(data_dir: DataDir, generation: int, backups: Path) -> None:

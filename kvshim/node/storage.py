@@ -12,6 +12,7 @@ from kvshim.backend.datadir import DataDir, remove_other_generations
 from kvshim.config import Config
 from kvshim.errors import StartupError
 from kvshim.mvcc.store import Store
+from kvshim.node.draft import refuse_draft
 from kvshim.pb.kvshim.member_pb2 import Member
 from raft.interface import Index, LogError, Term
 from raft.storage import LogStorage
@@ -35,6 +36,7 @@ class Storage:
     @classmethod
     def open(cls, data_dir: DataDir, config: Config) -> Storage:
         """Raises `StartupError`; what the files say is then as it was."""
+        refuse_draft(data_dir.path)
         try:
             log = LogStorage.open(data_dir.raft_path)
         except LogError as error:
@@ -59,6 +61,11 @@ class Storage:
     def is_fresh(self) -> bool:
         """Does it belong to no cluster yet?"""
         return self.log.member_id == 0
+
+    @property
+    def is_imported(self) -> bool:
+        """Is there data of no cluster yet, from `kvshim import`?"""
+        return self.is_fresh and self.store.applied_index == 0 and self.store.revision > 1
 
     def members(self) -> list[Member]:
         """As of the last applied entry."""

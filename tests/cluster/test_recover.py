@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from kvshim.node.recovery import REVISIONS_SKIPPED
+from kvshim.mvcc.store import REVISIONS_SKIPPED
 from kvshim.pb.etcd import rpc_pb2 as pb
 from tests.cluster.clients import client
 from tests.cluster.cluster import Cluster, wait_for

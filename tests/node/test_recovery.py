@@ -21,9 +21,9 @@ from kvshim.backend.datadir import DataDir
 from kvshim.cli.recover import run
 from kvshim.errors import KvshimError, StartupError
 from kvshim.mvcc.records import LeaseRecord
-from kvshim.mvcc.store import Store
+from kvshim.mvcc.store import REVISIONS_SKIPPED, Store
 from kvshim.node import recovery
-from kvshim.node.recovery import PLAN_NAME, REVISIONS_SKIPPED, STEPS, settle_plan
+from kvshim.node.recovery import PLAN_NAME, STEPS, settle_plan
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.pb.kvshim.member_pb2 import Member, MemberChange

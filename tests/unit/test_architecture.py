@@ -20,9 +20,10 @@ ROOMS = [
     {"kvshim.transport"},
     {"kvshim.api"},
     {"kvshim.server"},
+    {"kvshim.exchange"},
     {"kvshim.apply", "kvshim.watch"},
     {"kvshim.mvcc"},
-    {"kvshim.backend", "kvshim.pki", "kvshim.auth"},
+    {"kvshim.backend", "kvshim.pki", "kvshim.auth", "kvshim.bbolt"},
 ]
 # What every room may import.
 SHARED = {
