@@ -1,30 +1,11 @@
 """Services that kvshim does not have yet say so at once; nothing hangs, nothing pretends."""
 
-import shlex
 import time
 from pathlib import Path
-
-import pytest
 
 from conformance.etcdctl.pair import Pair
 
 SECONDS_MAX = 3.0
-
-NOT_YET = """
-    downgrade validate 3.6.0
-    downgrade enable 3.6.0
-    downgrade cancel
-"""
-
-
-@pytest.mark.parametrize("command", NOT_YET.strip().splitlines())
-def test_a_clear_answer_at_once(pair: Pair, command: str):
-    started = time.monotonic()
-    done = pair.kvshim.store.etcdctl(*shlex.split(command), check=False)
-    assert time.monotonic() - started < SECONDS_MAX
-    assert done.returncode != 0
-    assert done.stdout == ""
-    assert "code = Unimplemented" in done.stderr.splitlines()[-1], done.stderr
 
 
 def test_a_snapshot_leaves_no_file(pair: Pair, tmp_path: Path):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 
 from kvshim.api.changes import Changes
 from kvshim.api.header import Headers
 from kvshim.backend.backend import Sizes
-from kvshim.errors import BadTransferee, NotLeader, TransferTimedOut
+from kvshim.errors import (
+    BadTransferee,
+    InvalidDowngradeTarget,
+    NotLeader,
+    TransferTimedOut,
+    UnknownAction,
+    WrongDowngradeFormat,
+)
 from kvshim.mvcc.hashing import hash_all, hash_store
 from kvshim.mvcc.store import Store
 from kvshim.pb.etcd import rpc_pb2
@@ -16,12 +24,20 @@ from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.rpc import Call, Method, Reply, Unary
 from kvshim.server.alarms import Alarms
 from kvshim.server.reader import Reader
-from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
+from kvshim.server.versions import ClusterVersion
+from kvshim.version import CLUSTER_VERSION, ETCD_VERSION, etcd_cluster_version
 from raft.interface import MemberId, ProposalDropped, ReplicatedLog
+
+_NUMBER = r"0*(\d{1,19})"
+_IDENTIFIER = r"(?:[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
+_VERSION = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}(?:\.{_NUMBER}(?:-{_IDENTIFIER})?(?:\+{_IDENTIFIER})?)?", re.ASCII
+)
+"""What Downgrade takes for a version: three numbers and more as semver has it, or two."""
 
 
 class MaintenanceService:
-    """Handlers of Maintenance, but for Snapshot and Downgrade. Event loop."""
+    """Handlers of Maintenance, but for Snapshot. Event loop."""
 
     def __init__(
         self,
@@ -32,6 +48,7 @@ class MaintenanceService:
         reader: Reader,
         alarms: Alarms,
         headers: Headers,
+        version: ClusterVersion,
         sizes: Callable[[], Sizes],
         quota_bytes: int,
     ) -> None:
@@ -41,6 +58,7 @@ class MaintenanceService:
         self._reader = reader
         self._alarms = alarms
         self._headers = headers
+        self._version = version
         self._sizes = sizes
         self._quota_bytes = quota_bytes
 
@@ -54,6 +72,7 @@ class MaintenanceService:
             Unary(maintenance + "Hash", rpc_pb2.HashRequest, self.hash),
             Unary(maintenance + "HashKV", rpc_pb2.HashKVRequest, self.hash_kv),
             Unary(maintenance + "MoveLeader", rpc_pb2.MoveLeaderRequest, self.move_leader),
+            Unary(maintenance + "Downgrade", rpc_pb2.DowngradeRequest, self.downgrade),
         ]
 
     async def status(self, _request: rpc_pb2.StatusRequest, _call: Call) -> Reply:
@@ -120,6 +139,29 @@ class MaintenanceService:
             raise NotLeader from None
         return rpc_pb2.MoveLeaderResponse()
 
+    async def downgrade(self, request: rpc_pb2.DowngradeRequest, _call: Call) -> Reply:
+        """There is no version to go back to once all members have risen, so every target is
+        invalid (docs/adr/0016); there is nothing to cancel, which etcd answers with success."""
+        match request.action:
+            case request.VALIDATE | request.ENABLE:
+                if not _is_version(request.version):
+                    raise WrongDowngradeFormat
+                await self._reader.linearizable()
+                raise InvalidDowngradeTarget
+            case request.CANCEL:
+                await self._reader.linearizable()
+            case _:
+                raise UnknownAction
+        return rpc_pb2.DowngradeResponse(
+            header=self._headers.make(),
+            version=etcd_cluster_version(self._version.current).rpartition(".")[0],
+        )
+
 
 def _alarm_type(number: int) -> rpc_pb2.AlarmType:
     return number  # type: ignore[return-value]
+
+
+def _is_version(text: str) -> bool:
+    found = _VERSION.fullmatch(text)
+    return found is not None and all(int(number) < 1 << 63 for number in found.groups("0"))
