@@ -7,6 +7,7 @@ library refuses a text, are left out.
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,28 @@ AUTH_STORY: list[tuple[str, str]] = [
     ("user/delete", '{"name":"ann"}'),
     ("status", "{}"),
 ]
+LEADER = '"leader":{"name":"Y2hhaXI=","key":"Y2hhaXIvNjM=","rev":"%d","lease":"99"}'
+RECIPES: list[tuple[str, str]] = [
+    ("lease/grant", '{"TTL":"600","ID":"99"}'),
+    ("lock/lock", '{"name":"bXV0ZXg=","lease":"99"}'),
+    ("lock/lock", '{"name":"bXV0ZXg=","lease":"100"}'),
+    ("kv/range", '{"key":"bXV0ZXgv","range_end":"bXV0ZXgw"}'),
+    ("lock/unlock", '{"key":"bXV0ZXgvNjM="}'),
+    ("lock/unlock", "{}"),
+    ("election/leader", '{"name":"Y2hhaXI="}'),
+    ("election/campaign", '{"name":"Y2hhaXI=","lease":"99","value":"YQ=="}'),
+    ("election/campaign", '{"name":"Y2hhaXI=","lease":"99","value":"Yg=="}'),
+    ("election/leader", '{"name":"Y2hhaXI="}'),
+    ("election/proclaim", f'{{{LEADER % 1},"value":"Yw=="}}'),
+    ("election/proclaim", "{}"),
+    ("election/resign", f"{{{LEADER % 1}}}"),
+    ("election/resign", "{}"),
+    ("kv/deleterange", '{"key":"Y2hhaXIv","range_end":"Y2hhaXIw"}'),
+    ("lease/revoke", '{"ID":"99"}'),
+    ("maintenance/downgrade", '{"action":"VALIDATE","version":"three"}'),
+    ("maintenance/downgrade", '{"action":"ENABLE","version":"3.4.0"}'),
+    ("maintenance/downgrade", '{"action":"CANCEL"}'),
+]
 WATCHES = [
     ('{"create_request":{"key":"Zm9v","start_revision":"3"}}', 2),
     ('{"create_request":{"key":"Zm9v","start_revision":"1"}}', 2),
@@ -223,6 +246,33 @@ def test_users_and_roles_get_etcds_answers(pair: tuple[Datastore, Datastore]):
         if expected != answered:
             differences.append(f"{path} {body}\n  etcd   {expected}\n  kvshim {answered}")
     assert not differences, "\n".join(differences)
+
+
+def test_locks_elections_and_downgrades_get_etcds_answers(pair: tuple[Datastore, Datastore]):
+    differences = []
+    for path, body in RECIPES:
+        expected, answered = (ask(store, "POST", f"/v3/{path}", body) for store in pair)
+        if expected != answered:
+            differences.append(f"{path} {body}\n  etcd   {expected}\n  kvshim {answered}")
+    assert not differences, "\n".join(differences)
+
+
+def test_a_client_that_leaves_waits_for_no_lock(pair: tuple[Datastore, Datastore]):
+    for store in pair:
+        ask(store, "POST", "/v3/kv/put", '{"key":"bC9oZWxk"}')
+        connection = http.client.HTTPConnection(store.endpoint, timeout=10)
+        connection.request("POST", "/v3/lock/lock", '{"name":"bA=="}')
+        wait_for_queue(store, 2)
+        connection.close()
+        wait_for_queue(store, 1)
+
+
+def wait_for_queue(store: Datastore, count: int) -> None:
+    deadline = time.monotonic() + 10
+    body = '{"key":"bC8=","range_end":"bDA="}'
+    while int(ask(store, "POST", "/v3/kv/range", body)[-1][0]["count"]) != count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def watch_lines(store: Datastore, body: str, count: int) -> list[Any]:

@@ -203,6 +203,18 @@ class TransferTimedOut(RequestError):
     code, text = Code.UNKNOWN, "etcdserver: request timed out, leader transfer took too long"
 
 
+class WrongDowngradeFormat(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: wrong downgrade target version format"
+
+
+class InvalidDowngradeTarget(RequestError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: invalid downgrade target version"
+
+
+class UnknownAction(RequestError):
+    code, text = Code.UNKNOWN, "etcdserver: unknown method"
+
+
 class MemberRefused(RequestError):
     """A change of membership that breaks a rule; the text says which."""
 

@@ -77,6 +77,8 @@ class Unary:
     path: str
     request: type[Message]
     handler: UnaryHandler
+    waits: bool = False
+    """It may take as long as other clients please, so its own client's leaving must be noticed."""
 
 
 @dataclass(frozen=True, slots=True)

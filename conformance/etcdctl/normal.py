@@ -47,6 +47,11 @@ RULES = (
         r'\1"<version>"',
     ),
     Rule(
+        "the same of the cluster's version",
+        r"(cluster version) 3\.[67]\b",
+        r"\1 <version>",
+    ),
+    Rule(
         "seconds pass differently between grant and question; tests check the value themselves",
         r'(remaining\(|"ttl":|"TTL" : )(?:\d+)(?=s\)|,"granted-ttl"|\n"GrantedTTL")',
         r"\1<seconds>",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import partial
@@ -9,7 +10,14 @@ from functools import partial
 from kvshim.api.changes import Changes
 from kvshim.api.header import Headers
 from kvshim.backend.backend import Sizes
-from kvshim.errors import BadTransferee, NotLeader, TransferTimedOut
+from kvshim.errors import (
+    BadTransferee,
+    InvalidDowngradeTarget,
+    NotLeader,
+    TransferTimedOut,
+    UnknownAction,
+    WrongDowngradeFormat,
+)
 from kvshim.mvcc.hashing import hash_all, hash_store
 from kvshim.mvcc.store import Store
 from kvshim.pb.etcd import rpc_pb2
@@ -18,15 +26,23 @@ from kvshim.rpc import Call, Method, Reply, ServerStream, Unary
 from kvshim.server.alarms import Alarms
 from kvshim.server.reader import Reader
 from kvshim.server.snapshots import Snapshots
-from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
+from kvshim.server.versions import ClusterVersion
+from kvshim.version import CLUSTER_VERSION, ETCD_VERSION, etcd_cluster_version
 from raft.interface import MemberId, ProposalDropped, ReplicatedLog
+
+_NUMBER = r"0*(\d{1,19})"
+_IDENTIFIER = r"(?:[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
+_VERSION = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}(?:\.{_NUMBER}(?:-{_IDENTIFIER})?(?:\+{_IDENTIFIER})?)?", re.ASCII
+)
+"""What Downgrade takes for a version: three numbers and more as semver has it, or two."""
 
 SNAPSHOT_PIECE_BYTES = 32 * 1024
 """etcd's size: of a client that reads slowly, so much waits in memory."""
 
 
 class MaintenanceService:
-    """Handlers of Maintenance, but for Downgrade. Event loop."""
+    """Handlers of Maintenance. Event loop."""
 
     def __init__(
         self,
@@ -38,6 +54,7 @@ class MaintenanceService:
         alarms: Alarms,
         headers: Headers,
         snapshots: Snapshots,
+        version: ClusterVersion,
         sizes: Callable[[], Sizes],
         quota_bytes: int,
     ) -> None:
@@ -48,6 +65,7 @@ class MaintenanceService:
         self._alarms = alarms
         self._headers = headers
         self._snapshots = snapshots
+        self._version = version
         self._sizes = sizes
         self._quota_bytes = quota_bytes
 
@@ -62,6 +80,7 @@ class MaintenanceService:
             Unary(maintenance + "HashKV", rpc_pb2.HashKVRequest, self.hash_kv),
             ServerStream(maintenance + "Snapshot", rpc_pb2.SnapshotRequest, self.snapshot),
             Unary(maintenance + "MoveLeader", rpc_pb2.MoveLeaderRequest, self.move_leader),
+            Unary(maintenance + "Downgrade", rpc_pb2.DowngradeRequest, self.downgrade),
         ]
 
     async def status(self, _request: rpc_pb2.StatusRequest, _call: Call) -> Reply:
@@ -138,6 +157,29 @@ class MaintenanceService:
             raise NotLeader from None
         return rpc_pb2.MoveLeaderResponse()
 
+    async def downgrade(self, request: rpc_pb2.DowngradeRequest, _call: Call) -> Reply:
+        """There is no version to go back to once all members have risen, so every target is
+        invalid (docs/adr/0016); there is nothing to cancel, which etcd answers with success."""
+        match request.action:
+            case request.VALIDATE | request.ENABLE:
+                if not _is_version(request.version):
+                    raise WrongDowngradeFormat
+                await self._reader.linearizable()
+                raise InvalidDowngradeTarget
+            case request.CANCEL:
+                await self._reader.linearizable()
+            case _:
+                raise UnknownAction
+        return rpc_pb2.DowngradeResponse(
+            header=self._headers.make(),
+            version=etcd_cluster_version(self._version.current).rpartition(".")[0],
+        )
+
 
 def _alarm_type(number: int) -> rpc_pb2.AlarmType:
     return number  # type: ignore[return-value]
+
+
+def _is_version(text: str) -> bool:
+    found = _VERSION.fullmatch(text)
+    return found is not None and all(int(number) < 1 << 63 for number in found.groups("0"))

@@ -143,7 +143,10 @@ class Gateway:
         async with self._counted(method, call) as counts:
             with self._inflight.unary() as task:
                 counts.message_received(request.ByteSize())
-                reply = await self._limited(method.handler(request, call), call, task)
+                work = method.handler(request, call)
+                if method.waits:
+                    work = _while_there(work, exchange.gone())
+                reply = await self._limited(work, call, task)
                 data = await _whole(reply)
                 counts.message_sent(len(data))
         text = await _converted(len(data), lambda: to_json(_decoded(method, data)))
@@ -291,20 +294,19 @@ async def read_body(exchange: Exchange, bytes_max: int, seconds_max: float) -> b
     return b"".join(parts)
 
 
-async def _while_there(work: Awaitable[None], leaving: Awaitable[None]) -> None:
-    """Do the work of a stream until it is done, or until the client has left."""
-    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(leaving)]
+async def _while_there(work: Awaitable[T], leaving: Awaitable[None]) -> T:
+    """The result of work that takes long, unless the client leaves before."""
+    working, left = asyncio.ensure_future(work), asyncio.ensure_future(leaving)
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        working, left = tasks
+        await asyncio.wait((working, left), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             await left
             raise ClientGone
-        await working
+        return await working
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        working.cancel()
+        left.cancel()
+        await asyncio.gather(working, left, return_exceptions=True)
 
 
 async def _whole(reply: Reply) -> bytes:

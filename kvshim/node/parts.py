@@ -15,12 +15,15 @@ from kvshim.api.access import Access
 from kvshim.api.auth import AuthService
 from kvshim.api.changes import Changes
 from kvshim.api.cluster import ClusterService
+from kvshim.api.election import ElectionService
 from kvshim.api.guard import guard
 from kvshim.api.header import Headers
 from kvshim.api.health import HealthService
 from kvshim.api.kv import KVService
 from kvshim.api.lease import LeaseService
+from kvshim.api.lock import LockService
 from kvshim.api.maintenance import MaintenanceService
+from kvshim.api.own_client import OwnClient
 from kvshim.api.range_stream import RangeStreamService
 from kvshim.api.reflection import ReflectionService, service_names
 from kvshim.api.watch import WatchService
@@ -131,15 +134,18 @@ class Parts:
                     lambda: self.storage.backend.bytes_in_use,
                     self.logger,
                 ),
+                version=work.version,
                 sizes=lambda: self.storage.backend.sizes(),  # noqa: PLW0108 - snapshots replace it
                 quota_bytes=config.quota_backend_bytes,
             ),
             self.health,
         )
         methods = [method for service in services for method in service.methods()]
+        methods = access.restrict(methods)
+        own = OwnClient(methods)
+        methods += LockService(own).methods() + ElectionService(own).methods()
         methods += ReflectionService(service_names(methods)).methods()
         slow_seconds = config.warning_unary_request_duration_s
-        methods = access.restrict(methods)
         return guard(methods, self.log, self.logger, slow_seconds, self._refuses)
 
     def _refuses(self) -> bool:
