@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from conformance.servers import Datastore, Kind
+from conformance.summary import counted, lines
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,6 +17,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=Kind.KVSHIM.value,
         help="the server on trial; etcd shows that the test itself is right",
     )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """A line for each suite, with the checks that each datastore passed."""
+    stats = terminalreporter.stats
+    outcomes = ("passed", "failed", "error", "skipped")
+    reports = [report for outcome in outcomes for report in stats.get(outcome, [])]
+    table = counted(
+        [report for report in reports if isinstance(report, pytest.TestReport)],
+        Kind(config.getoption("--datastore")),
+    )
+    if table:
+        terminalreporter.section("suites")
+        for line in lines(table):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
