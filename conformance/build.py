@@ -72,7 +72,7 @@ TARGETS = {
         Target("story-go", "clients/go", "."),
         Target("recipes", "recipes", "."),
         TestsTarget("storage-suites", "storage", ".", hint="3 minutes on 2 cores the first time"),
-        Target("coredns", "coredns", "."),
+        Target("coredns", "coredns", ".", hint="a minute or two the first time"),
         Target(
             "kube-apiserver",
             "kubernetes",

@@ -1,7 +1,7 @@
 """A line for each suite at the end of a run: how many checks passed on etcd and on kvshim.
 
-A test is one check on the datastore of the command line, unless its suite asks both and compares,
-or it says by `count` how many checks of what datastore it stands for.
+A test is one check on the datastore of the command line, unless a parameter names another, its
+suite asks both and compares, or it says by `count` how many checks of which it stands for.
 """
 
 from collections import defaultdict
@@ -70,7 +70,11 @@ def _checks(report: pytest.TestReport, suite: str, on_trial: Kind) -> Iterable[t
     if said:
         return [(Kind(kind), Counts(*counts)) for kind, *counts in said]
     one = Counts(**{report.outcome: 1})
-    return [(kind, one) for kind in (COLUMNS if suite in COMPARING else (on_trial,))]
+    if suite in COMPARING:
+        return [(kind, one) for kind in COLUMNS]
+    parameters = report.nodeid.partition("[")[2].rstrip("]").split("-")
+    named = [kind for kind in COLUMNS if kind.value in parameters]
+    return [(named[0] if named else on_trial, one)]
 
 
 def lines(table: Table) -> list[str]:
