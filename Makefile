@@ -13,7 +13,7 @@ SEEDS ?= 5000
 FIRST ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test conformance fuzz soak soak-wal soak-cluster many bench bench-hour bench-ha demo-ha fmt lint type proto check clean
+.PHONY: help setup run test conformance users compatibility fuzz soak soak-wal soak-cluster many bench bench-hour bench-ha demo-ha fmt lint type proto check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ test: $(SETUP) lint type ## lint, types and all tests that need no Go (a quarter
 conformance: $(CONFORMANCE_SETUP) ## real etcd, etcdctl and kube-apiserver, built from their Go modules
 	$(BIN)/python conformance/build.py
 	$(PYTEST) conformance -q
+
+users: $(CONFORMANCE_SETUP) ## Patroni, CoreDNS and etcdctl's own checks at work on kvshim (needs Debian's PostgreSQL)
+	$(BIN)/python conformance/build.py etcd etcdctl coredns
+	$(PYTEST) conformance/users --users -q
 
 fuzz: $(CONFORMANCE_SETUP) ## fuzz all parsers of clients' bytes: make fuzz SECONDS=600
 	$(BIN)/python -m conformance.fuzz $(SECONDS)
@@ -78,6 +82,9 @@ type: $(SETUP) ## check types
 
 proto: $(SETUP) ## generate the messages from protos/
 	$(BIN)/python scripts/proto.py
+
+compatibility: $(SETUP) ## write docs/COMPATIBILITY.md anew
+	$(BIN)/python -m scripts.compatibility
 
 clean: ## remove the virtual environment and everything built
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

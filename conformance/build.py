@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 HERE = Path(__file__).resolve().parent
 BUILD_DIR = HERE.parent / "build"
@@ -35,6 +36,14 @@ class Target:
     package: str
     ldflags: str = "-s -w"
     hint: str = ""
+    verb: ClassVar[tuple[str, ...]] = ("build",)
+
+
+class TestsTarget(Target):
+    """A program that runs the tests of a package."""
+
+    __test__ = False  # though pytest would think so by its name
+    verb = ("test", "-c")
 
 
 def _kubernetes_ldflags() -> str:
@@ -61,6 +70,9 @@ TARGETS = {
         Target("kine", "kine", "github.com/k3s-io/kine"),
         Target("h2spec", "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
         Target("story-go", "clients/go", "."),
+        Target("recipes", "recipes", "."),
+        TestsTarget("storage-suites", "storage", ".", hint="3 minutes on 2 cores the first time"),
+        Target("coredns", "coredns", ".", hint="a minute or two the first time"),
         Target(
             "kube-apiserver",
             "kubernetes",
@@ -72,9 +84,12 @@ TARGETS = {
 }
 
 
-OPTIONAL = ("kine",)
-"""Built only if named. kine, as published, has its SQLite in C; all others need no C compiler and
-come out the same everywhere."""
+OPTIONAL = ("kine", "coredns")
+"""Built only if named, or by the test that runs them."""
+
+WITH_C = ("kine",)
+"""As published, it has its SQLite in C; all others need no C compiler and come out the same
+everywhere."""
 
 
 def binary(name: str) -> Path:
@@ -98,9 +113,9 @@ def build(target: Target) -> None:
 
 
 def _go_build(target: Target, out: Path) -> None:
-    command = ["go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false"]
+    command = ["go", *target.verb, "-mod=readonly", "-trimpath", "-buildvcs=false"]
     command += ["-ldflags", target.ldflags, "-o", str(out), target.package]
-    environment = {**os.environ, "CGO_ENABLED": "1" if target.name in OPTIONAL else "0"}
+    environment = {**os.environ, "CGO_ENABLED": "1" if target.name in WITH_C else "0"}
     subprocess.run(command, cwd=HERE / target.module, env=environment, check=True)
 
 

@@ -1,0 +1,1 @@
+"""etcd's own recipes (locks, elections, queues, barriers) under contention."""
