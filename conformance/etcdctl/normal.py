@@ -42,16 +42,6 @@ RULES = (
         r"\1<bytes>",
     ),
     Rule(
-        "kvshim reports 3.6 until all of 3.7 is there (docs/adr/0001-reported-version.md)",
-        r'("(?:version|storageVersion)":|"(?:Version|StorageVersion)" : )"3\.[67]\.\d+"',
-        r'\1"<version>"',
-    ),
-    Rule(
-        "the same of the cluster's version",
-        r"(cluster version) 3\.[67]\b",
-        r"\1 <version>",
-    ),
-    Rule(
         "seconds pass differently between grant and question; tests check the value themselves",
         r'(remaining\(|"ttl":|"TTL" : )(?:\d+)(?=s\)|,"granted-ttl"|\n"GrantedTTL")',
         r"\1<seconds>",

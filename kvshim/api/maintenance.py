@@ -27,7 +27,7 @@ from kvshim.server.alarms import Alarms
 from kvshim.server.reader import Reader
 from kvshim.server.snapshots import Snapshots
 from kvshim.server.versions import ClusterVersion
-from kvshim.version import CLUSTER_VERSION, ETCD_VERSION, etcd_cluster_version
+from kvshim.version import ETCD_VERSION, etcd_cluster_version
 from raft.interface import MemberId, ProposalDropped, ReplicatedLog
 
 _NUMBER = r"0*(\d{1,19})"
@@ -102,7 +102,7 @@ class MaintenanceService:
             errors=errors,
             dbSizeInUse=sizes.db_bytes_in_use,
             isLearner=log.member_id in log.membership.learners,
-            storageVersion=CLUSTER_VERSION,
+            storageVersion=etcd_cluster_version(self._version.current),
             dbSizeQuota=self._quota_bytes,
             downgradeInfo=rpc_pb2.DowngradeInfo(enabled=False),
         )
@@ -139,7 +139,9 @@ class MaintenanceService:
         async with aclosing(self._snapshots.send(SNAPSHOT_PIECE_BYTES)) as pieces:
             async for blob, remaining in pieces:
                 yield rpc_pb2.SnapshotResponse(
-                    remaining_bytes=remaining, blob=blob, version=CLUSTER_VERSION
+                    remaining_bytes=remaining,
+                    blob=blob,
+                    version=etcd_cluster_version(self._version.current),
                 )
 
     async def move_leader(self, request: rpc_pb2.MoveLeaderRequest, _call: Call) -> Reply:

@@ -36,6 +36,9 @@ CONSISTENT_INDEX: Final = b"consistent_index"
 FINISHED_COMPACTION: Final = b"finishedCompactRev"
 SCHEDULED_COMPACTION: Final = b"scheduledCompactRev"
 
+STORAGE_VERSION: Final = "3.6.0"
+"""The etcd that a file needs: nothing in it is newer, so 3.6 takes it, and 3.7 moves it on."""
+
 _PLACE: Final = struct.Struct(">QcQ")
 _U64: Final = struct.Struct(">Q")
 _MARK: Final = b"t"

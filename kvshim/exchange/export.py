@@ -26,7 +26,6 @@ from kvshim.mvcc.encoding import encode_tombstone, unframe
 from kvshim.mvcc.store import Store
 from kvshim.mvcc.view import ReadView
 from kvshim.types import Revision
-from kvshim.version import CLUSTER_VERSION
 
 STEP_ROWS: Final = 20_000
 STEP_BYTES: Final = 4 << 20
@@ -133,14 +132,14 @@ def _look(view: ReadView) -> _Moment:
         term=term,
         compact_revision=compact_revision,
         membership=membership_of(view),
-        version=CLUSTER_VERSION,
+        version=buckets.STORAGE_VERSION,
     )
     before = [
         (buckets.ALARM, buckets.alarm_pairs(view.alarms())),
         (buckets.AUTH, buckets.auth_pairs(auth, FIRST_REVISION)),
         (buckets.AUTH_ROLES, buckets.role_pairs(auth.roles if auth else ())),
         (buckets.AUTH_USERS, buckets.user_pairs(auth.users if auth else ())),
-        (buckets.CLUSTER, buckets.cluster_pairs(CLUSTER_VERSION)),
+        (buckets.CLUSTER, buckets.cluster_pairs(buckets.STORAGE_VERSION)),
     ]
     behind = [
         (buckets.LEASE, buckets.lease_pairs(view.leases())),

@@ -24,7 +24,7 @@ from kvshim.transport.client_tls import resolve_client_tls
 from kvshim.transport.http2.server import Http2Server
 from kvshim.transport.inflight import InFlight
 from kvshim.transport.options import ServerOptions
-from kvshim.version import CLUSTER_VERSION, ETCD_VERSION, etcd_cluster_version
+from kvshim.version import ETCD_VERSION, etcd_cluster_version
 
 
 class Edge:
@@ -118,7 +118,8 @@ def _router(parts: Parts) -> Router:
     cluster = parts.delivery.version
 
     def versions() -> Versions:
-        return Versions(ETCD_VERSION, etcd_cluster_version(cluster.current), CLUSTER_VERSION)
+        served = etcd_cluster_version(cluster.current)
+        return Versions(ETCD_VERSION, served, served)
 
     pages = {
         **health.routes(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvshim.mvcc.store import Store
 from kvshim.node.parts import Parts
 from kvshim.types import KeyRange
-from kvshim.version import CLUSTER_VERSION, ETCD_VERSION
+from kvshim.version import ETCD_VERSION, etcd_cluster_version
 
 
 def wire_metrics(parts: Parts) -> None:
@@ -30,7 +30,12 @@ def _wire_server(parts: Parts) -> None:
     server.read_indexes_failed.read_from(lambda: parts.delivery.reader.failed_total)
     server.quota_backend_bytes.read_from(lambda: parts.delivery.quota.limit_bytes)
     server.identify(ETCD_VERSION, log.status().member_id)
-    server.set_cluster_version(CLUSTER_VERSION)
+
+    def show_version() -> None:
+        server.set_cluster_version(etcd_cluster_version(parts.delivery.version.current))
+
+    parts.delivery.version.on_change(show_version)
+    show_version()
 
 
 def _wire_store(parts: Parts) -> None:

@@ -30,7 +30,12 @@ class ClusterVersion:
 
     def __init__(self, version: int) -> None:
         self._waiting: list[asyncio.Future[None]] = []
+        self._on_change: list[Callable[[], None]] = []
         self.replace(version)
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call this whenever it is another."""
+        self._on_change.append(callback)
 
     def observe(self, effects: Iterable[Effect]) -> None:
         """Follow what apply did to it."""
@@ -42,6 +47,8 @@ class ClusterVersion:
         """It is this from now on."""
         self.current = version
         self.closed = kinds_above(version)
+        for callback in self._on_change:
+            callback()
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
