@@ -20,16 +20,13 @@ from kvshim.backend.files import remove_database
 from kvshim.backend.gate import Gate
 from kvshim.backend.opening import open_or_create
 from kvshim.backend.options import BackendOptions
-from kvshim.backend.readers import ReaderPool
+from kvshim.backend.readers import ReaderPool, ShortReaders
 from kvshim.backend.session import Session, open_reader, open_writer, storage_error
 from kvshim.errors import StartupError, StorageError
 
 __all__ = ["Backend", "BackendOptions", "Sizes"]
 
 _T = TypeVar("_T")
-
-SHORT_READERS_MAX: Final = 4
-"""Connections for reads on the event loop: one, unless such reads are nested."""
 
 VACUUM_PAGES: Final = 64
 """Pages given back to the disk in one slice."""
@@ -66,7 +63,7 @@ class Backend:
         self._free_pages = 0
         self._wal_path = path.with_name(path.name + "-wal")
         self._readers = ReaderPool(self._open_reader, options.reader_connections)
-        self._short_readers = ReaderPool(self._open_reader, SHORT_READERS_MAX)
+        self._short_readers = ShortReaders(self._open_reader)
         checkpoint_session = open_writer(path, options.vfs, options.page_cache_bytes)
         self._checkpoint_session = checkpoint_session
         self.checkpointer = Checkpointer(
@@ -158,40 +155,48 @@ class Backend:
     def begin_read(self) -> tuple[Session, int]:
         """A pooled connection inside a transaction, whose snapshot its first statement takes."""
         session = self._readers.take()
-        return self._begin(self._readers, session, self.gate.enter_read())
-
-    def end_read(self, session: Session, ticket: int) -> None:
-        """End a transaction that `begin_read` began."""
-        self._end(self._readers, session, ticket)
-
-    def begin_short_read(self) -> tuple[Session, int]:
-        """For reads of microseconds on the event loop: neither readers nor checkpoints delay it."""
-        session = self._short_readers.take()
-        return self._begin(self._short_readers, session, self.gate.enter_short_read())
-
-    def end_short_read(self, session: Session, ticket: int) -> None:
-        """End a transaction that `begin_short_read` began."""
-        self._end(self._short_readers, session, ticket)
-
-    def _begin(self, pool: ReaderPool, session: Session, ticket: int) -> tuple[Session, int]:
+        ticket = self.gate.enter_read()
         try:
             session.run("BEGIN")
         except BaseException:
             self.gate.leave_read(ticket)
-            pool.discard(session)
+            self._readers.discard(session)
             raise
         return session, ticket
 
-    def _end(self, pool: ReaderPool, session: Session, ticket: int) -> None:
+    def end_read(self, session: Session, ticket: int) -> None:
+        """End a transaction that `begin_read` began."""
         try:
             session.run("COMMIT")
         except BaseException:
-            pool.discard(session)
+            self._readers.discard(session)
             raise
         else:
-            pool.give_back(session)
+            self._readers.give_back(session)
         finally:
             self.gate.leave_read(ticket)
+
+    def begin_short_read(self) -> Session:
+        """For reads of microseconds on the event loop: neither readers nor checkpoints delay it.
+
+        The gate does not hear of it: a checkpoint that meets one is there again in a moment.
+        """
+        session = self._short_readers.take()
+        try:
+            session.run("BEGIN")
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def end_short_read(self, session: Session) -> None:
+        """End a transaction that `begin_short_read` began."""
+        try:
+            session.run("COMMIT")
+        except BaseException:
+            session.close()
+            raise
+        self._short_readers.give_back(session)
 
     def begin_write(self) -> Session:
         """The writing connection in a transaction; waits for a checkpoint that needs a pause."""

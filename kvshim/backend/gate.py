@@ -43,17 +43,9 @@ class Gate:
         with self._changed:
             while self._closed:
                 self._changed.wait()
-            return self._admit()
-
-    def enter_short_read(self) -> int:
-        """Begin a read of microseconds, which a checkpoint need not be protected from."""
-        with self._changed:
-            return self._admit()
-
-    def _admit(self) -> int:
-        self._next_read += 1
-        self._reads[self._next_read] = time.monotonic()
-        return self._next_read
+            self._next_read += 1
+            self._reads[self._next_read] = time.monotonic()
+            return self._next_read
 
     def leave_read(self, ticket: int) -> None:
         """The read transaction has ended."""

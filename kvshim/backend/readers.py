@@ -1,4 +1,4 @@
-"""A bounded pool of read-only connections, opened when first needed. Any thread."""
+"""Read-only connections, opened when first needed: a bounded pool, and some for short reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kvshim.backend.session import Session
 
 
 class ReaderPool:
-    """Hands each connection to one thread at a time."""
+    """Hands each connection to one thread at a time. Any thread."""
 
     def __init__(self, open_session: Callable[[], Session], connections_max: int) -> None:
         self._open = open_session
@@ -51,3 +51,34 @@ class ReaderPool:
             for session in self._idle:
                 session.close()
             self._idle.clear()
+
+
+class ShortReaders:
+    """Connections for reads of microseconds: one, unless such reads are nested.
+
+    Nobody waits, and no lock is taken, or it would cost as much as the read.
+    """
+
+    def __init__(self, open_session: Callable[[], Session]) -> None:
+        self._open = open_session
+        self._idle: list[Session] = []
+        self._closed = False
+
+    def take(self) -> Session:
+        """A connection."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._open()
+
+    def give_back(self, session: Session) -> None:
+        """Return a connection whose transaction has ended."""
+        self._idle.append(session)
+        if self._closed:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connections: those in use once they come back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()

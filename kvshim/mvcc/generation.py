@@ -14,27 +14,29 @@ from kvshim.mvcc.hashing import CompactionHashes
 class Generation:
     """A database and what is known of it alone."""
 
-    __slots__ = ("_changed", "_users", "backend", "hashes")
+    __slots__ = ("_left", "_lock", "_users", "backend", "hashes")
 
     def __init__(self, backend: Backend, hashes: CompactionHashes) -> None:
         self.backend = backend
         self.hashes = hashes
-        self._changed = threading.Condition()
-        self._users = 0
+        self._lock = threading.Lock()
+        self._users = 1
+        self._left = threading.Event()
 
     def enter(self) -> None:
         """A read begins."""
-        with self._changed:
+        with self._lock:
             self._users += 1
 
     def leave(self) -> None:
         """A read has ended."""
-        with self._changed:
+        with self._lock:
             self._users -= 1
-            self._changed.notify_all()
+            if not self._users:
+                self._left.set()
 
     def retire(self) -> None:
         """Close the database and remove its files when the last read has ended; blocks."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._users == 0)
+        self.leave()  # for what a store does with the one that it has
+        self._left.wait()
         self.backend.discard()

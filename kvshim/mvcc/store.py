@@ -240,10 +240,10 @@ class ShortSnapshot(Snapshot):
     __slots__ = ()
 
     def _begin(self, backend: Backend) -> tuple[Session, int]:
-        return backend.begin_short_read()
+        return backend.begin_short_read(), 0
 
     def _end(self, backend: Backend, session: Session, ticket: int) -> None:
-        backend.end_short_read(session, ticket)
+        backend.end_short_read(session)
 
 
 class WriteBatch(ReadView):
