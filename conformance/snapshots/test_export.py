@@ -7,6 +7,7 @@ from pathlib import Path
 from conformance.servers import Datastore, Kind
 from conformance.snapshots.content import content, fill
 from conformance.snapshots.files import client, restored, save, status
+from conformance.snapshots.test_from_etcd import KEEP, imported
 
 
 def run_export(file: Path, store: Datastore) -> subprocess.CompletedProcess[str]:
@@ -34,6 +35,12 @@ def test_a_stopped_node(tmp_path: Path):
     with restored(file, tmp_path / "restored") as store, client(store) as etcd:
         has = content(etcd)
     assert {at: has.pairs[at] for at in had.pairs} == had.pairs
+    # It is a backup as well.
+    with imported(tmp_path / "kvshim-2", file, KEEP) as store, client(store) as etcd:
+        has = content(etcd)
+    assert {at: has.pairs[at] for at in had.pairs} == had.pairs
+    assert {at: has.hashes[at] for at in had.hashes} == had.hashes
+    assert has.leases == had.leases
     again = run_export(file, source)
     assert again.returncode == 1
     assert "is there already" in again.stderr

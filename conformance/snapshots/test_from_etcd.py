@@ -147,6 +147,22 @@ def test_a_data_directory_that_lacks_acknowledged_writes_is_refused(
         assert target.range(b"0", b":", count_only=True).count == 200
 
 
+def test_a_bare_file_is_taken_only_if_one_insists(etcd: Datastore, tmp_path: Path):
+    """Nothing tells whether all is in it that etcd had promised."""
+    with etcd:
+        etcd.etcdctl("put", "a", "1")
+    target = tmp_path / "kvshim" / "data"
+    bare = etcd.data_dir / "member" / "snap" / "db"
+    said = run_import(bare, f"--data-dir={target}", code=1)
+    assert "has no SHA-256 at its end" in said
+    for log in (etcd.data_dir / "member" / "wal").glob("*.wal"):
+        log.unlink()
+    said = run_import(etcd.data_dir, f"--data-dir={target}", code=1)
+    assert "there is no log in" in said
+    told = run_import(bare, "--skip-hash-check", f"--data-dir={target}")
+    assert "keys: 1, in 1 versions" in told
+
+
 def test_users_come_with_it(etcd: Datastore, tmp_path: Path):
     with etcd:
         etcd.etcdctl("user", "add", "root", "--new-user-password=the secret")

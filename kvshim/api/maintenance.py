@@ -133,10 +133,10 @@ class MaintenanceService:
         )
 
     async def snapshot(
-        self, _request: rpc_pb2.SnapshotRequest, _call: Call
+        self, _request: rpc_pb2.SnapshotRequest, call: Call
     ) -> AsyncIterator[rpc_pb2.SnapshotResponse]:
         """This member's store as a file of etcd's, and in the last message its SHA-256."""
-        async with aclosing(self._snapshots.send(SNAPSHOT_PIECE_BYTES)) as pieces:
+        async with aclosing(self._snapshots.send(SNAPSHOT_PIECE_BYTES, call.peer)) as pieces:
             async for blob, remaining in pieces:
                 yield rpc_pb2.SnapshotResponse(
                     remaining_bytes=remaining,

@@ -21,7 +21,7 @@ RECORD_NAME: Final = "last-backup.json"
 
 @dataclass(frozen=True, slots=True)
 class BackupRecord:
-    """`taken_at` is in Unix seconds, `kind` the command that took it, `path` absolute."""
+    """`taken_at` is in Unix seconds, `kind` the command that took it, `path` where it went."""
 
     taken_at: float
     kind: str

@@ -45,6 +45,11 @@ def run(arguments: Sequence[str]) -> int:
     help=f"User at the endpoint; {PASSWORD_VARIABLE} has the password, or you are asked for it.",
 )
 @click.option(
+    "--skip-hash-check",
+    is_flag=True,
+    help="Take a file without a checksum, such as the db of a data directory.",
+)
+@click.option(
     "--bump-revision",
     type=click.IntRange(min=0),
     default=REVISIONS_SKIPPED,
@@ -60,6 +65,7 @@ def _import(
     cert: Path | None,
     key: Path | None,
     user: str | None,
+    skip_hash_check: bool,
     bump_revision: int,
 ) -> None:
     """Make a new data directory of what another store holds.
@@ -80,7 +86,7 @@ def _import(
             lost = from_server(from_endpoint, login, store, room)
         else:
             assert source is not None
-            lost = _from_file(source, store)
+            lost = _from_file(source, store, skip_hash_check=skip_hash_check)
         found = summary(store)
         if bump_revision:
             with store.write() as batch:
@@ -92,7 +98,7 @@ def _import(
         print(line)
 
 
-def _from_file(source: Path, store: Store) -> str:
+def _from_file(source: Path, store: Store, *, skip_hash_check: bool) -> str:
     if is_sqlite(source):
         with KineDatabase.open(source) as kine, shown("Importing keys") as advance:
             total = kine.keys
@@ -100,7 +106,8 @@ def _from_file(source: Path, store: Store) -> str:
                 _versions(kine), Revision(kine.revision), store, lambda done: advance(done, total)
             )
         return PRESENT_ONLY
-    with opened(source) as file, shown("Importing") as advance:
+    checked = opened(source, skip_hash_check=skip_hash_check)
+    with checked as file, shown("Importing") as advance:
         load_etcd_file(file, store, lambda _: advance(file.pages_read, file.pages))
     return ""
 

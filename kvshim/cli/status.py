@@ -74,7 +74,7 @@ def _backup(found: Mapping[str, Any] | None) -> str:
         return "No backup of this node is known"
     return (
         f"Last backup {found['taken_at']} at revision {found['revision']},"
-        f" by {found['kind']}, in {found['path']}"
+        f" by {found['kind']}: {found['path']}"
     )
 
 

@@ -32,8 +32,8 @@ _ENTRY: Final = 2
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BboltFile]:
-    """A snapshot, the `db` of a data directory, or such a directory.
+def opened(path: Path, *, skip_hash_check: bool = False) -> Iterator[BboltFile]:
+    """A snapshot, or a data directory; without the check also a bare file of unknown origin.
 
     Raises `BadContent`, `BadBboltFile`.
     """
@@ -46,7 +46,8 @@ def opened(path: Path) -> Iterator[BboltFile]:
     try:
         with path.open("rb") as file:
             _lock(file.fileno(), path)
-            _check_digest(file.fileno(), path)
+            if log is None and not skip_hash_check:
+                _check_digest(file.fileno(), path)
             with BboltFile.open(path) as opened_file:
                 if log is not None:
                     _check_log(opened_file, log)
@@ -65,10 +66,12 @@ def _lock(fd: int, path: Path) -> None:
 
 
 def _check_digest(fd: int, path: Path) -> None:
-    """Only snapshots have one."""
     length = os.fstat(fd).st_size
     if length % _SECTOR_BYTES != _DIGEST_BYTES:
-        return
+        raise BadContent(
+            f"{path} has no SHA-256 at its end, as snapshots do: name the data directory that it is"
+            " of, or say --skip-hash-check"
+        )
     digest = hashlib.sha256()
     left = length - _DIGEST_BYTES
     while left > 0:
@@ -82,6 +85,11 @@ def _check_digest(fd: int, path: Path) -> None:
 
 
 def _check_log(file: BboltFile, log: Path) -> None:
+    if not any(log.glob("*.wal")):
+        raise BadContent(
+            f"there is no log in {log}, which may know of more than the store does (etcd ran with"
+            " --wal-dir?): use etcdctl snapshot save while etcd runs"
+        )
     stored = parse_number(dict(file.bucket(META)).get(CONSISTENT_INDEX))
     last = _last_index(log)
     if last > stored:

@@ -14,10 +14,18 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar, cast
 
-from kvshim.errors import Compacted, SnapshotFailed, SnapshotNeedsRoom, TooManyRequests
+from kvshim.backend.backups import BackupRecord, note_backup
+from kvshim.errors import (
+    Compacted,
+    SnapshotFailed,
+    SnapshotNeedsRoom,
+    StorageError,
+    TooManyRequests,
+)
 from kvshim.exchange.export import Export
 from kvshim.logs import Event, Logger
 from kvshim.mvcc.store import Store
@@ -53,8 +61,10 @@ class Snapshots:
         self._logger = logger
         self._under_way = 0
 
-    async def send(self, piece_bytes: int) -> AsyncGenerator[tuple[bytes, int], None]:
+    async def send(self, piece_bytes: int, to: str) -> AsyncGenerator[tuple[bytes, int], None]:
         """Pieces, each with how many bytes come behind it; the last one is the SHA-256 of all.
+
+        Whoever takes all of them has a backup, which is noted as sent `to` that client.
 
         Raises `TooManyRequests`, `SnapshotNeedsRoom`, `SnapshotFailed`.
         """
@@ -70,6 +80,9 @@ class Snapshots:
             self._logger.info(Event.SNAPSHOT_SENDING, bytes=length, revision=revision)
             async for piece in self._pieces(file, length, piece_bytes):
                 yield piece
+            record = BackupRecord(time.time(), "snapshot", f"sent to {to}", revision)
+            with suppress(StorageError):  # the backup is good, whether or not that is noted
+                await file.work(lambda: note_backup(self._directory, record))
             self._logger.info(
                 Event.SNAPSHOT_SAVED, bytes=length, took_seconds=round(time.monotonic() - began, 3)
             )

@@ -1,7 +1,10 @@
 """Maintenance.Snapshot: pieces that say how much is left, a version, and the sum of all."""
 
+import base64
 import hashlib
+import json
 import time
+import urllib.request
 
 import grpc
 import pytest
@@ -36,6 +39,18 @@ def test_the_last_message_is_the_sum_of_the_others(etcd, prefix):
     assert max(len(piece.blob) for piece in pieces) == 32 * 1024
     assert {piece.version for piece in (*pieces, last)} == {etcd.status().storageVersion}
     assert not any(piece.HasField("header") for piece in pieces)
+
+
+@pytest.mark.usefixtures("_http")
+def test_the_gateway_streams_it_as_lines(etcd, server):
+    etcd.put(b"through the gateway", b"v" * 100_000)
+    url = f"{server.client_url}/v3/maintenance/snapshot"
+    with urllib.request.urlopen(url, b"{}", timeout=SECONDS_MAX) as answer:
+        *pieces, last = (json.loads(line)["result"] for line in answer)
+    data = b"".join(base64.b64decode(piece["blob"]) for piece in pieces)
+    assert base64.b64decode(last["blob"]) == hashlib.sha256(data).digest()
+    assert int(pieces[0]["remaining_bytes"]) == len(data) - 32 * 1024
+    assert b"through the gateway" in data
 
 
 def test_clients_may_leave_in_the_middle(etcd, prefix):

@@ -14,6 +14,7 @@ from typing import cast
 
 import pytest
 
+from kvshim.backend.backups import last_backup
 from kvshim.errors import SnapshotFailed, SnapshotNeedsRoom, TooManyRequests
 from kvshim.exchange import export as exporting
 from kvshim.exchange.export import Export
@@ -77,7 +78,7 @@ async def wait_open(directory: Path, count: int) -> None:
 async def test_pieces_their_rest_and_their_sum(
     snapshots: Snapshots, directory: Path, tmp_path: Path
 ):
-    pieces = [piece async for piece in snapshots.send(PIECE_BYTES)]
+    pieces = [piece async for piece in snapshots.send(PIECE_BYTES, "me")]
     data = b"".join(piece for piece, _ in pieces[:-1])
     assert pieces[-1] == (hashlib.sha256(data).digest(), 0)
     left = len(data)
@@ -89,22 +90,25 @@ async def test_pieces_their_rest_and_their_sum(
     (tmp_path / "s.db").write_bytes(data)
     assert len(versions(tmp_path / "s.db")) == 100
     await wait_open(directory, 0)
-    assert os.listdir(directory) == []
+    assert os.listdir(directory) == ["last-backup.json"]
+    noted = last_backup(directory)
+    assert noted is not None
+    assert (noted.kind, noted.path, noted.revision) == ("snapshot", "sent to me", 101)
 
 
 async def test_there_are_few_at_once_and_room_for_the_next_when_one_goes(
     snapshots: Snapshots, directory: Path
 ):
-    held = [snapshots.send(PIECE_BYTES) for _ in range(SNAPSHOTS_MAX)]
+    held = [snapshots.send(PIECE_BYTES, "me") for _ in range(SNAPSHOTS_MAX)]
     for pieces in held:
         await anext(pieces)
     assert open_files(directory) == SNAPSHOTS_MAX
     assert os.listdir(directory) == []  # none has a name that could be left behind
     with pytest.raises(TooManyRequests):
-        await anext(snapshots.send(PIECE_BYTES))
+        await anext(snapshots.send(PIECE_BYTES, "me"))
     await held[0].aclose()
     await wait_open(directory, SNAPSHOTS_MAX - 1)
-    async with aclosing(snapshots.send(PIECE_BYTES)) as pieces:
+    async with aclosing(snapshots.send(PIECE_BYTES, "me")) as pieces:
         await anext(pieces)
     await held[1].aclose()
     await wait_open(directory, 0)
@@ -122,7 +126,7 @@ async def test_a_client_that_leaves_while_it_is_written(
         return step(export)
 
     monkeypatch.setattr(Export, "step", held)
-    task = asyncio.ensure_future(anext(snapshots.send(PIECE_BYTES)))
+    task = asyncio.ensure_future(anext(snapshots.send(PIECE_BYTES, "me")))
     assert await asyncio.to_thread(entered.wait, 10)
     assert store.pins.oldest() is not None
     task.cancel()
@@ -135,7 +139,7 @@ async def test_a_client_that_leaves_while_it_is_written(
     await wait_open(directory, 0)
     # All places are free again.
     for _ in range(SNAPSHOTS_MAX + 1):
-        assert [piece async for piece in snapshots.send(PIECE_BYTES)]
+        assert [piece async for piece in snapshots.send(PIECE_BYTES, "me")]
         await wait_open(directory, 0)
 
 
@@ -144,7 +148,7 @@ async def test_a_client_that_stops_reading_loses_it(
 ):
     monkeypatch.setattr(sending, "STALL_SECONDS_MAX", 0.05)
     monkeypatch.setattr(sending, "_READ_BYTES", PIECE_BYTES)
-    stalled = snapshots.send(PIECE_BYTES)
+    stalled = snapshots.send(PIECE_BYTES, "me")
     await anext(stalled)
     assert open_files(directory) == 1
     await wait_open(directory, 0)
@@ -159,14 +163,14 @@ async def test_none_begins_without_room(
         reader = Reader(store, Log((1,)), threads, 5.0)
         greedy = Snapshots(store, reader, directory, lambda: 1 << 60, cast("Logger", Lines()))
         with pytest.raises(SnapshotNeedsRoom, match="MiB of room"):
-            await anext(greedy.send(PIECE_BYTES))
+            await anext(greedy.send(PIECE_BYTES, "me"))
 
 
 async def test_one_ends_before_the_disk_is_full(
     snapshots: Snapshots, directory: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(exporting, "STEP_ROWS", 10)
-    pieces = snapshots.send(PIECE_BYTES)
+    pieces = snapshots.send(PIECE_BYTES, "me")
     looks = 0
 
     def fuller(_: object) -> os.statvfs_result:
