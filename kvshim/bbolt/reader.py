@@ -1,13 +1,13 @@
 """Reads a bbolt file that nobody writes to: buckets, and their pairs in order.
 
-The file is mapped, so that reading costs memory only for a page at a time. Nothing in it is
-believed: a page that does not lie in the file, is not what it should be or leads in a circle is a
+A page is read when its turn comes, so one of each level is in memory at a time. Nothing in the file
+is believed: a page that does not lie in it, is not what it should be or leads in a circle is a
 `BadBboltFile`. The calling thread owns everything.
 """
 
 from __future__ import annotations
 
-import mmap
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,12 +33,16 @@ _DEPTH_MAX: Final = 32
 """Levels of a tree: 2 ** 32 pages fit under that many."""
 
 
+_PAGE_BYTES_MAX: Final = 1 << 30
+"""Of one that is read whole: more than a value of etcd's can be, whatever a damaged page says."""
+
+
 class BboltFile:
     """An open file. `pages_read` grows while pairs are taken, for whoever shows progress."""
 
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
+    def __init__(self, path: Path, fd: int) -> None:
         self._path = path
-        self._data = data
+        self._fd = fd
         self._meta = self._find_meta()
         self.pages = self._meta.pages
         self.pages_read = 0
@@ -48,14 +52,13 @@ class BboltFile:
     def open(cls, path: Path) -> Iterator[Self]:
         """Raises `BadBboltFile`, also when the file cannot be read."""
         try:
-            with path.open("rb") as file:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            raise BadBboltFile(f"{path} is empty") from None
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise BadBboltFile(f"cannot read {path}: {error.strerror or error}") from error
-        with data:
-            yield cls(path, data)
+        try:
+            yield cls(path, fd)
+        finally:
+            os.close(fd)
 
     def bucket(self, name: bytes) -> Iterator[tuple[bytes, bytes]]:
         """A bucket's pairs in order; nothing if there is no such bucket. Raises `BadBboltFile`."""
@@ -123,25 +126,39 @@ class BboltFile:
         size = self._meta.page_size
         if not META_PAGES <= page_id < self._meta.pages:
             raise self._bad(f"there is no page {page_id}")
-        own_id, _, _, overflow = PAGE.unpack_from(self._data, page_id * size)
+        page = self._read(page_id * size, size)
+        own_id, _, _, overflow = PAGE.unpack_from(page)
         if own_id != page_id:
             raise self._bad(f"page {page_id} says it is page {own_id}")
         if page_id + overflow >= self._meta.pages:
             raise self._bad(f"page {page_id} reaches beyond the end")
+        if overflow * size >= _PAGE_BYTES_MAX:
+            raise self._bad(f"page {page_id} is longer than any value")
         self.pages_read += 1 + overflow
-        return self._data[page_id * size : (page_id + 1 + overflow) * size]
+        if overflow:
+            page += self._read((page_id + 1) * size, overflow * size)
+        return page
+
+    def _read(self, begin: int, size: int) -> bytes:
+        try:
+            data = os.pread(self._fd, size, begin)
+        except OSError as error:
+            raise self._bad(f"it cannot be read at {begin}: {error.strerror or error}") from error
+        if len(data) < size:
+            raise self._bad("it is cut off")
+        return data
 
     def _find_meta(self) -> Meta:
         """The newer of the two that were written whole."""
         found = []
         for begin in (0, *possible_page_sizes()):
-            meta = Meta.parse(self._data[begin : begin + META_BYTES])
+            meta = Meta.parse(os.pread(self._fd, META_BYTES, begin))
             if meta is not None and begin in (0, meta.page_size):
                 found.append(meta)
         if not found:
             raise BadBboltFile(f"{self._path} is no bbolt file, so no snapshot or store of etcd's")
         meta = max(found, key=lambda one: one.transaction)
-        if meta.pages * meta.page_size > len(self._data):
+        if meta.pages * meta.page_size > os.fstat(self._fd).st_size:
             raise self._bad("it is cut off")
         return meta
 

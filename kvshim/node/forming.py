@@ -47,7 +47,7 @@ async def form(storage: Storage, config: Config, directory: Path, logger: Logger
             storage.name_sole_member(_member(config, member_id))
             return Formation(member_id, cluster_id)
     if storage.is_imported:
-        return _begin_alone(storage, config)
+        return _begin_alone(storage, config, directory)
     if (joined := _joined(directory)) is not None:
         if storage.is_fresh:
             storage.begin_joining(joined.cluster_id, joined.member_id)
@@ -97,12 +97,13 @@ def _begin(storage: Storage, config: Config) -> Formation:
     return Formation(member_id, cluster_id)
 
 
-def _begin_alone(storage: Storage, config: Config) -> Formation:
+def _begin_alone(storage: Storage, config: Config, directory: Path) -> Formation:
     """A new cluster on data that was imported, which other members would lack."""
-    if config.initial_cluster_state is ClusterState.EXISTING or len(config.initial_cluster) > 1:
+    joins = config.initial_cluster_state is ClusterState.EXISTING or _joined(directory) is not None
+    if joins or len(config.initial_cluster) > 1:
         raise StartupError(
             f"the data in {config.data_dir} was imported, so a cluster begins with this member"
-            " alone: name no other in --initial-cluster, and add the others when it runs"
+            " alone: name no other in --initial-cluster, and let the others join when it runs"
         )
     return _begin(storage, config)
 
