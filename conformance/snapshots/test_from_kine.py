@@ -3,6 +3,7 @@
 Needs kine, which is built only by name: `python conformance/build.py kine`.
 """
 
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,24 @@ def test_a_server_that_runs(kine: Datastore, tmp_path: Path):
     told = run_import(f"--from-endpoint={kine.client_url}", f"--data-dir={store.data_dir}")
     assert "The server gives no snapshot, as kine and k8s-dqlite" in told
     _check(store, had, revision + SKIPPED)
+
+
+def test_a_server_behind_a_socket(tmp_path: Path):
+    """As MicroK8s has it; the name ends like a port."""
+    socket = tmp_path / "kine.sock:12379"
+    command = [str(Kind.KINE.program), f"--listen-address=unix://{socket}"]
+    command += [f"--endpoint=sqlite://{tmp_path}/state.db", "--metrics-bind-address=0"]
+    target = f"--data-dir={tmp_path / 'kvshim'}"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as kine:
+        try:
+            deadline = time.monotonic() + 20
+            while not socket.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            told = run_import(f"--from-endpoint=unix://{socket}", target)
+        finally:
+            kine.terminate()
+    assert "keys: 1, in 1 versions" in told  # kine keeps /registry/health
 
 
 def test_the_file_of_a_server_that_runs(kine: Datastore, tmp_path: Path):
