@@ -66,6 +66,7 @@ class BidiCall(Call, Protocol):
 
 
 UnaryHandler = Callable[..., Awaitable[Reply]]
+QuickHandler = Callable[..., "Reply | None"]
 StreamHandler = Callable[..., AsyncIterator["Message | bytes"]]
 BidiHandler = Callable[[BidiCall], Awaitable[None]]
 
@@ -77,6 +78,9 @@ class Unary:
     path: str
     request: type[Message]
     handler: UnaryHandler
+    at_once: QuickHandler | None = None
+    """`at_once(request, call)` answers what takes no waiting, else None, and then the handler is
+    asked: a task would cost more than a short read."""
     waits: bool = False
     """It may take as long as other clients please, so its own client's leaving must be noticed."""
 

@@ -150,6 +150,9 @@ class ReplicatedLog(Protocol):
         Raises `NoLeader`, and does not wait for ever for one.
         """
 
+    def read_index_now(self) -> Index | None:
+        """What `read_index` would return if it can tell without asking anybody, else None."""
+
     def applied(self, index: Index) -> None:
         """The state machine's store holds the effects up to `index`; any thread."""
 

@@ -234,10 +234,8 @@ class Node:
         """See `ReplicatedLog.read_index`. Raises `NoLeader`."""
         if self._state is not _State.RUNNING:
             raise NoLeader("the log does not run")
-        if self._alone:
-            # Nobody can lead without this member's vote, which leaves only after `_alone` and the
-            # leader in `_status` have changed.
-            return self._status.commit_index
+        if (index := self.read_index_now()) is not None:
+            return index
         loop = asyncio.get_running_loop()
         self._read_number += 1
         context = self._read_number
@@ -251,6 +249,12 @@ class Node:
             raise NoLeader("no leader confirmed the read") from None
         finally:
             self._reads.pop(context, None)
+
+    def read_index_now(self) -> Index | None:
+        """See `ReplicatedLog.read_index_now`."""
+        # Nobody can lead without the vote of one that is alone, and its vote leaves only after
+        # `_alone` and the leader in `_status` have changed.
+        return self._status.commit_index if self._alone else None
 
     def offer_store(self, to: MemberId, least: Index) -> None:
         """As leader, send a member the store as of `least` or later, though it may lag nothing.

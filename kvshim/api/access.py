@@ -27,7 +27,16 @@ from kvshim.errors import (
 )
 from kvshim.mvcc.view import ReadView
 from kvshim.pb.etcd import rpc_pb2
-from kvshim.rpc import Call, Method, Reply, ServerStream, StreamHandler, Unary, UnaryHandler
+from kvshim.rpc import (
+    Call,
+    Method,
+    QuickHandler,
+    Reply,
+    ServerStream,
+    StreamHandler,
+    Unary,
+    UnaryHandler,
+)
 from kvshim.server.authenticator import Authenticator
 from kvshim.server.reader import Reader
 from kvshim.types import KeyRange, LeaseID
@@ -99,7 +108,7 @@ class Access:
                         return handler(request, call)
                     return rule(handler, request, call)
 
-                return replace(method, handler=serve)
+                return replace(method, handler=serve, at_once=self._unless_enabled(method.at_once))
             case ServerStream(path=path) if path in self._streams:
                 streamed, stream_rule = method.handler, self._streams[path]
 
@@ -111,6 +120,17 @@ class Access:
                 return replace(method, handler=stream)
             case _:
                 return method
+
+    def _unless_enabled(self, quick: QuickHandler | None) -> QuickHandler | None:
+        """A quick answer, while there is nothing to check."""
+        if quick is None:
+            return None
+        book = self.book
+
+        def serve(request: Message, call: Call) -> Reply | None:
+            return None if book.state.enabled else quick(request, call)
+
+        return serve
 
     # --- for streams in both directions, which ask for each message -----------------------------
 

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 from kvshim.errors import NoLeader, NotSupportedForLearner
 from kvshim.logs import Event, Logger
 from kvshim.pb.etcd import rpc_pb2
-from kvshim.rpc import Bidi, BidiCall, Call, Method, Reply, ServerStream, Unary
+from kvshim.rpc import Bidi, BidiCall, Call, Method, QuickHandler, Reply, ServerStream, Unary
 from raft.interface import ReplicatedLog
 
 LEARNERS_STREAM = ("/grpc.", "/etcdserverpb.Maintenance/Snapshot")
@@ -105,6 +105,18 @@ def guard(
                 )
             return reply
 
-        return replace(method, handler=serve)
+        return replace(method, handler=serve, at_once=guarded_quick(method.at_once))
+
+    def guarded_quick(quick: QuickHandler | None) -> QuickHandler | None:
+        if quick is None:
+            return None
+
+        def serve(request: Message, call: Call) -> Reply | None:
+            check(call)
+            if refuses() and not learners_answer(request):
+                raise NotSupportedForLearner
+            return quick(request, call)
+
+        return serve
 
     return [guarded(method) for method in methods]

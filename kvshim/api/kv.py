@@ -38,12 +38,20 @@ class KVService:
         """The service's table."""
         kv = "/etcdserverpb.KV/"
         return [
-            Unary(kv + "Range", rpc_pb2.RangeRequest, self.range),
+            Unary(kv + "Range", rpc_pb2.RangeRequest, self.range, at_once=self.one_key),
             Unary(kv + "Put", rpc_pb2.PutRequest, self.put),
             Unary(kv + "DeleteRange", rpc_pb2.DeleteRangeRequest, self.delete_range),
             Unary(kv + "Txn", rpc_pb2.TxnRequest, self.txn),
             Unary(kv + "Compact", rpc_pb2.CompactionRequest, self.compact),
         ]
+
+    def one_key(self, request: rpc_pb2.RangeRequest, _call: Call) -> Reply | None:
+        """`range` of one key, if the store may be read now."""
+        validate.check_range(request)
+        if request.range_end or not (request.serializable or self._reader.is_linearizable()):
+            return None
+        result = self._reader.read_here(lambda view: execute_range(view, request))
+        return result.encode(self._headers.encode(result.revision))
 
     async def range(self, request: rpc_pb2.RangeRequest, _call: Call) -> Reply:
         """Read a range; the reply is joined from encoded rows, never built of messages."""

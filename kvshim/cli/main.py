@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Expected errors are one sentence on stderr."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if argv is None:  # as a program, not called by a test
+        os.umask(0o077)  # whatever it writes holds secrets of the cluster
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
     try:

@@ -76,6 +76,11 @@ class Reader:
             return
         await self._reach(self._goes_stale)
 
+    def is_linearizable(self) -> bool:
+        """Does the store hold those writes now, as far as can be told without asking anybody?"""
+        index = self._log.read_index_now()
+        return index is not None and not self._stopped and self._store.applied_index >= index
+
     async def confirmed(self) -> None:
         """As `linearizable`, but never stale: whoever leads was asked after this call."""
         await self._reach(_never)

@@ -57,6 +57,7 @@ class Http2Call:
         "driver",
         "has_begun",
         "is_expired",
+        "is_over",
         "is_reset",
         "loop",
         "room",
@@ -83,6 +84,7 @@ class Http2Call:
         self.task: asyncio.Task[Any] | None = None
         self.has_begun = False
         """Whether the task took its first step; a task cancelled before never takes one."""
+        self.is_over = False
         self.is_reset = False
         self.is_expired = False
         self.room: asyncio.Event | None = None

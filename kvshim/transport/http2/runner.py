@@ -15,7 +15,15 @@ from typing import Any, TypeAlias, assert_never
 
 from kvshim.errors import Code, RequestError, ResponseTooLarge, Stopped
 from kvshim.metrics.calls import CallMetrics
-from kvshim.rpc import MESSAGE_BYTES_MAX, Bidi, Method, ServerStream, SlicedBody, Unary
+from kvshim.rpc import (
+    MESSAGE_BYTES_MAX,
+    Bidi,
+    Method,
+    QuickHandler,
+    ServerStream,
+    SlicedBody,
+    Unary,
+)
 from kvshim.transport.codec import (
     CLIENT_API_VERSION,
     InternalError,
@@ -166,6 +174,7 @@ class MethodRunner(ABC):
         self._over(call, error.code)
 
     def _over(self, call: Http2Call, code: Code) -> None:
+        call.is_over = True
         if call.timer is not None:
             call.timer.cancel()
         self._metrics.call_ended(code, self._loop.time() - call.began)
@@ -185,7 +194,7 @@ class OneRequestRunner(MethodRunner):
             self._start(call, data)
 
     def half_closed(self, call: Http2Call) -> None:
-        if call.task is None:
+        if call.task is None and not call.is_over:
             self._end(call, MalformedMessage("unexpected EOF"))
 
 
@@ -193,22 +202,52 @@ class UnaryRunner(OneRequestRunner):
     def __init__(self, method: Unary, metrics: CallMetrics, options: RunnerOptions) -> None:
         super().__init__(method, metrics, options)
         self._handler = method.handler
+        self._at_once = method.at_once
+
+    def received(self, call: Http2Call, data: bytes) -> None:
+        if call.task is not None:
+            return
+        self._metrics.message_received(len(data))
+        if self._at_once is None or not self._answered(self._at_once, call, data):
+            self._start(call, data)
+
+    def _answered(self, at_once: QuickHandler, call: Http2Call, data: bytes) -> bool:
+        """Answer within this turn what takes no waiting; False when the handler is to be asked."""
+        error: RequestError | None = None
+        try:
+            call.driver.admit()
+            request = decode(self._request, data, self._options.message_bytes_max)
+            reply = at_once(request, call)
+            if reply is None:
+                return False
+            assert not isinstance(reply, SlicedBody)
+            self._reply(call, encode(reply))
+        except RequestError as refusal:
+            error = refusal
+        except Exception as failure:
+            self._options.log_failure(self._path, failure)
+            error = InternalError()
+        if error is None:
+            self._over(call, Code.OK)
+        else:
+            self._end(call, error)
+        return True
 
     def _track(self) -> Tracked:
         return self._options.inflight.unary()
 
     async def _serve(self, call: Http2Call, data: bytes) -> None:
-        metrics = self._metrics
-        metrics.message_received(len(data))
         request = decode(self._request, data, self._options.message_bytes_max)
         reply = await self._handler(request, call)
         if isinstance(reply, SlicedBody):
             await self._send_slices(call, reply)
-            metrics.message_sent(reply.length)
-            return
-        message = encode(reply)
+            self._metrics.message_sent(reply.length)
+        else:
+            self._reply(call, encode(reply))
+
+    def _reply(self, call: Http2Call, message: bytes) -> None:
         call.driver.connection.sender.reply(call.stream, message)
-        metrics.message_sent(len(message))
+        self._metrics.message_sent(len(message))
 
     async def _send_slices(self, call: Http2Call, body: SlicedBody) -> None:
         """Send a message as its slices come; one that comes short ends by a reset."""
