@@ -41,7 +41,8 @@ is written by `make compatibility`; a stale page, or a test that does not exist,
 
 The messages themselves, every field's name, number and type, are compared with those of etcd's own
 Go modules (`conformance/test_descriptors.py`), and the tests of `tests/api` run on real etcd too
-(`conformance/test_api_elsewhere.py`).
+(`conformance/test_api_elsewhere.py`). Beyond the interface: [Kubernetes' own tests of its
+storage](kubernetes-storage.md), and [other users of etcd](users.md) at work.
 """
 
 FLAGS_HEAD = """\
