@@ -21,6 +21,7 @@ from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 import kvshim.api
 from kvshim.config.etcd_other_flags import IGNORED
 from kvshim.config.flag import Disposition, Flag
+from kvshim.config.retired_flags import RETIRED
 from kvshim.config.tables import ETCD_FLAGS
 from kvshim.pb.etcd import election_pb2, lock_pb2, rpc_pb2
 
@@ -150,6 +151,13 @@ def _flags(known: dict[str, str]) -> Iterator[str]:
     yield ""
     names = ", ".join(f"`--{flag.name}`" for flag in IGNORED)
     yield f"Accepted with one warning, as etcd does without: {names}.\n"
+    yield "### Flags of etcd 3.5 and 3.6 that 3.7 has no more\n"
+    yield "| flag | | why |\n|---|---|---|"
+    for row in RETIRED:
+        flag = row.flag
+        here = "taken under its new name" if row.now or row.gate else _disposition(flag)
+        yield f"| `--{flag.name}` | {here} | {flag.note} |"
+    yield ""
 
 
 def _disposition(flag: Flag) -> str:
