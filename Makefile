@@ -16,7 +16,7 @@ FIRST ?= 0
 .PHONY: help setup run test conformance users compatibility fuzz soak soak-wal soak-cluster many bench bench-hour bench-ha demo-ha fmt lint type proto check clean
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(SETUP) ## make .venv with kvshim and its development tools
 
@@ -40,7 +40,7 @@ conformance: $(CONFORMANCE_SETUP) ## real etcd, etcdctl and kube-apiserver, buil
 	$(BIN)/python conformance/build.py
 	$(PYTEST) conformance -q
 
-users: $(CONFORMANCE_SETUP) ## Patroni, CoreDNS and etcdctl's own checks at work on kvshim (needs Debian's PostgreSQL)
+users: $(CONFORMANCE_SETUP) ## Patroni, CoreDNS and etcdctl's own checks at work on kvshim (needs Debian's postgresql and patroni)
 	$(BIN)/python conformance/build.py etcd etcdctl coredns
 	$(PYTEST) conformance/users --users -q
 

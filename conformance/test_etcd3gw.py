@@ -3,17 +3,21 @@
 `--datastore=etcd` shows that the story is right.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import WatchTimedOut
 
-from conformance.servers import Datastore
+from conformance.servers import Datastore, Kind
 
 
-@pytest.fixture
-def client(datastore: Datastore) -> Etcd3Client:
-    host, port = datastore.endpoint.split(":")
-    return Etcd3Client(host=host, port=int(port), api_path="/v3/", timeout=20)
+@pytest.fixture(params=[Kind.KVSHIM, Kind.ETCD], ids=lambda kind: kind.value)
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Etcd3Client]:
+    with Datastore(request.param, tmp_path / "datastore") as datastore:
+        host, port = datastore.endpoint.split(":")
+        yield Etcd3Client(host=host, port=int(port), api_path="/v3/", timeout=20)
 
 
 def test_keys_and_transactions(client: Etcd3Client):

@@ -1,8 +1,8 @@
 """Writes docs/COMPATIBILITY.md from the code: `python scripts/compatibility.py`.
 
-Names of RPCs and options come from the messages' descriptors, which RPCs are served from the
-services themselves, flags from the flag tables; tests and differences from docs/compatibility.toml.
-`tests/unit/test_compatibility.py` fails when the page is stale or names a test that does not exist.
+Names of RPCs and options come from the messages' descriptors, flags from the flag tables, tests and
+differences from docs/compatibility.toml. `tests/unit/test_compatibility.py` fails when the page is
+stale, when an RPC is not served, or when a test that is named does not exist.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 import kvshim.api
 from kvshim.config.etcd_other_flags import IGNORED
 from kvshim.config.flag import Disposition, Flag
+from kvshim.config.retired_flags import RETIRED
 from kvshim.config.tables import ETCD_FLAGS
 from kvshim.pb.etcd import election_pb2, lock_pb2, rpc_pb2
 
@@ -41,7 +42,8 @@ is written by `make compatibility`; a stale page, or a test that does not exist,
 
 The messages themselves, every field's name, number and type, are compared with those of etcd's own
 Go modules (`conformance/test_descriptors.py`), and the tests of `tests/api` run on real etcd too
-(`conformance/test_api_elsewhere.py`).
+(`conformance/test_api_elsewhere.py`). Beyond the interface: [Kubernetes' own tests of its
+storage](kubernetes-storage.md), and [other users of etcd](users.md) at work.
 """
 
 FLAGS_HEAD = """\
@@ -102,39 +104,32 @@ def served() -> frozenset[str]:
 
 def rendered() -> str:
     """The whole page."""
-    known, paths = data(), served()
-    parts = [HEAD, "## RPCs and their options\n", *_rpcs(known["rpc"], paths)]
-    parts += ["## etcdctl\n", *_etcdctl(known["etcdctl"], paths)]
+    known = data()
+    parts = [HEAD, "## RPCs and their options\n", *_rpcs(known["rpc"])]
+    parts += ["## etcdctl\n", *_etcdctl(known["etcdctl"])]
     parts += ["## Flags\n", FLAGS_HEAD, *_flags(known["flags"])]
     parts += ["## Known differences\n", *_differences(known["differences"])]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _rpcs(known: dict[str, Any], paths: frozenset[str]) -> Iterator[str]:
-    yield "An option without a line is part of what the test of its RPC asks.\n"
+def _rpcs(known: dict[str, Any]) -> Iterator[str]:
+    yield "All are served. Options named beside an RPC are part of what its own test asks.\n"
     yield "| RPC | option | | shown by |\n|---|---|---|---|"
     for rpc in rpcs():
         entry = known[rpc.name]
-        if rpc.path not in paths:
-            yield f"| `{rpc.name}` | | not yet: Unimplemented | |"
-            continue
-        note = "served" + (f": {entry['note']}" if "note" in entry else "")
         plain = [option for option in rpc.options if option not in entry.get("options", {})]
         names = ", ".join(f"`{option}`" for option in plain)
-        yield f"| `{rpc.name}` | {names} | {note} | {_test(entry['test'])} |"
+        yield f"| `{rpc.name}` | {names} | {entry.get('note', '')} | {_test(entry['test'])} |"
         for option, test in entry.get("options", {}).items():
-            yield f"| | `{option}` | served | {_test(test)} |"
+            yield f"| | `{option}` | | {_test(test)} |"
     yield ""
 
 
-def _etcdctl(known: dict[str, Any], paths: frozenset[str]) -> Iterator[str]:
+def _etcdctl(known: dict[str, Any]) -> Iterator[str]:
     yield "etcdctl 3.7 itself, each command run on kvshim and on etcd and the outputs compared.\n"
     yield "| command | | shown by |\n|---|---|---|"
-    by_name = {rpc.name: rpc.path for rpc in rpcs()}
     for command, entry in known.items():
-        if "needs" in entry and by_name[entry["needs"]] not in paths:
-            yield f"| `{command}` | not yet | |"
-        elif "test" in entry:
+        if "test" in entry:
             yield f"| `{command}` | works | {_test(entry['test'])} |"
         else:
             yield f"| `{command}` | {entry['note']} | |"
@@ -149,6 +144,13 @@ def _flags(known: dict[str, str]) -> Iterator[str]:
     yield ""
     names = ", ".join(f"`--{flag.name}`" for flag in IGNORED)
     yield f"Accepted with one warning, as etcd does without: {names}.\n"
+    yield "### Flags of etcd 3.5 and 3.6 that 3.7 has no more\n"
+    yield "| flag | | why |\n|---|---|---|"
+    for row in RETIRED:
+        flag = row.flag
+        here = "taken under its new name" if row.now or row.gate else _disposition(flag)
+        yield f"| `--{flag.name}` | {here} | {flag.note} |"
+    yield ""
 
 
 def _disposition(flag: Flag) -> str:
@@ -181,15 +183,13 @@ def _test(node: str) -> str:
 
 def shown_by() -> Iterator[tuple[str, str]]:
     """What is claimed to be there, and the test that is to show it."""
-    known, paths = data(), served()
-    by_name = {rpc.name: rpc for rpc in rpcs()}
+    known = data()
     for name, entry in known["rpc"].items():
-        if by_name[name].path in paths:
-            yield name, entry["test"]
-            for option, test in entry.get("options", {}).items():
-                yield f"{name} {option}", test
+        yield name, entry["test"]
+        for option, test in entry.get("options", {}).items():
+            yield f"{name} {option}", test
     for command, entry in known["etcdctl"].items():
-        if "test" in entry and ("needs" not in entry or by_name[entry["needs"]].path in paths):
+        if "test" in entry:
             yield f"etcdctl {command}", entry["test"]
     for name, test in known["flags"].items():
         yield f"--{name}", test

@@ -17,6 +17,8 @@ const (
 	accounts     = 5
 	accountStart = 100
 	stop         = "stop"
+	// What may wait in a queue, so that the end does not wait long for the consumers.
+	backlogMax = 20
 )
 
 // transfers: whatever is moved between accounts by STM, their sum stays.
@@ -124,6 +126,12 @@ func (b *book) took(value string) {
 	b.taken[value] = true
 }
 
+func (b *book) waiting() int {
+	b.Lock()
+	defer b.Unlock()
+	return len(b.put) - len(b.taken)
+}
+
 // deliver: nothing is taken twice, and nothing is lost but what a failed call may have taken.
 func deliver(a *arena, name, prefix string, open func(*clientv3.Client) line) error {
 	seen := &book{put: map[string]bool{}, taken: map[string]bool{}}
@@ -160,6 +168,9 @@ func deliver(a *arena, name, prefix string, open func(*clientv3.Client) line) er
 
 func produce(a *arena, name string, number int, to line, seen *book) {
 	for item := 0; !a.over(); item++ {
+		for seen.waiting() > backlogMax && !a.over() {
+			time.Sleep(time.Millisecond)
+		}
 		value := fmt.Sprintf("%d:%d", number, item) // never used again, since a failed call may work
 		if a.once(name, func() error { return to.enqueue(value) }) {
 			seen.Lock()

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apiserver/pkg/features"
 	apistorage "k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/cacher"
+	etcdfeature "k8s.io/apiserver/pkg/storage/feature"
 	suites "k8s.io/apiserver/pkg/storage/testing"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
@@ -73,6 +74,14 @@ func (r *rig) addCache(t *testing.T, key keyFunction) {
 	defer cancel()
 	if err := made.Wait(ctx); err != nil {
 		t.Fatal(err)
+	}
+	// An API server asks its datastore for the version once it runs, and until then does not trust it.
+	for !etcdfeature.DefaultFeatureSupportChecker.Supports(apistorage.RequestWatchProgress) {
+		select {
+		case <-ctx.Done():
+			t.Fatal("the storage never learnt that watches can be asked for their progress")
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 	r.Interface, r.cached = delegator, made
 }

@@ -40,6 +40,10 @@ func (g gates) set(t *testing.T) {
 		featuregatetesting.SetFeatureGateDuringTest(t, utilfeature.DefaultFeatureGate,
 			name, on)
 	}
+	if _, about := g[features.EtcdRangeStream]; !about {
+		return
+	}
+	// What was learnt of an earlier server must not decide.
 	known := etcdfeature.DefaultFeatureSupportChecker
 	etcdfeature.DefaultFeatureSupportChecker = etcdfeature.NewDefaultFeatureSupportChecker()
 	t.Cleanup(func() { etcdfeature.DefaultFeatureSupportChecker = known })

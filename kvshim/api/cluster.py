@@ -37,6 +37,7 @@ class ClusterService:
         """All members."""
         if request.linearizable:
             await self._reader.linearizable()
+        await self._book.named()
         members = _shown_all(self._book.members)
         return rpc_pb2.MemberListResponse(header=self._headers.make(0), members=members)
 

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from kvshim.apply.outcome import Effect, MembersChanged
@@ -42,6 +43,9 @@ LEARNERS_MAX_DEFAULT: Final = 1
 
 CHANGE_SECONDS_MAX: Final = 5.0
 """How long a change waits for another one that is under way."""
+
+NAMED_SECONDS_MAX: Final = 5.0
+"""How long etcd, too, waits to say its name before it serves (`WaitClusterReadyTimeout`)."""
 
 PROMOTE_SECONDS_MAX: Final = 0.5
 
@@ -90,6 +94,17 @@ class MemberBook:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         await future
+
+    async def named(self) -> None:
+        """Wait until this member has said what it is called and where clients reach it.
+
+        etcd serves nobody before that. Here it is waited for by those who ask who the members are,
+        and not for ever: a new member without a leader has nobody to say it to.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NAMED_SECONDS_MAX):
+                while self.own is not None and not self.own.name:
+                    await self.changed()
 
     def observe(self, effects: Iterable[Effect]) -> None:
         """Follow what apply did to the members."""

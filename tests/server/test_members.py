@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -73,6 +74,25 @@ def hasty(monkeypatch):
     monkeypatch.setattr(members_module, "CHANGE_SECONDS_MAX", 0.1)
     monkeypatch.setattr(members_module, "PROMOTE_SECONDS_MAX", 0.1)
     monkeypatch.setattr(members_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(members_module, "NAMED_SECONDS_MAX", 0.1)
+
+
+async def test_who_the_members_are_is_told_once_this_one_has_said_its_name(monkeypatch):
+    monkeypatch.setattr(members_module, "NAMED_SECONDS_MAX", 5.0)
+    book = Cluster(unstarted=[1, 2]).book
+    asked = asyncio.create_task(book.named())
+    await asyncio.sleep(0)
+    book.replace([Member(id=1, peer_urls=[url(1)]), Member(id=2, name="n2", peer_urls=[url(2)])])
+    await asyncio.sleep(0)
+    assert not asked.done()
+    book.replace([Member(id=1, name="n1", peer_urls=[url(1)])])
+    await asyncio.wait_for(asked, 1)
+
+
+@pytest.mark.parametrize("cluster", [{"started": [1]}, {"started": [2]}, {"unstarted": [1]}])
+async def test_a_name_is_not_waited_for_in_vain(cluster):
+    """It is said already, or not this member's to say, or nobody is there to say it to."""
+    await asyncio.wait_for(Cluster(**cluster).book.named(), 1)
 
 
 async def test_a_change_waits_for_the_one_before_it():

@@ -117,5 +117,31 @@ def test_only_allowed_names_are_welcome(tmp_path: Path) -> None:
     assert authorize(None, HELLO)
 
 
+def test_a_revoked_member_is_not_welcome(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    good, bad = authority.issue("two"), authority.issue("three")
+    flags = replace(_mutual(authority, "one"), crl_file=authority.revoke(bad))
+    authorize = _of(flags, tmp_path).authorize
+    shown = [ssl.PEM_cert_to_DER_cert(issued.cert_pem.decode()) for issued in (good, bad)]
+    assert authorize(PeerCertificate(shown[0]), HELLO) is None
+    assert authorize(PeerCertificate(shown[1]), HELLO)
+
+
+def test_a_member_may_dial_with_another_certificate_than_it_serves_with(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    dialling = authority.issue("one-dialling")
+    flags = replace(
+        _mutual(authority, "one"),
+        client_cert_file=dialling.cert_file,
+        client_key_file=dialling.key_file,
+    )
+    one, two = _of(flags, tmp_path), _of(_mutual(authority, "two"), tmp_path)
+    shown = dialling.certificate.public_bytes(Encoding.DER)
+    answered, _ = _shake_hands(two.server, one.client)
+    assert answered.getpeercert(binary_form=True) == shown
+    _, dialled = _shake_hands(one.server, two.client)
+    assert dialled.getpeercert(binary_form=True) != shown
+
+
 def test_without_certificate_flags_there_is_no_tls(tmp_path: Path) -> None:
     assert peer_credentials(NOTHING, tmp_path, (), lambda _: None) is None
