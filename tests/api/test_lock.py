@@ -140,7 +140,7 @@ def test_the_older_key_of_a_client_recipe_comes_first(etcd, prefix, leases):
     etcd.put(prefix + b"/anything", b"")
     waiting = lock_later(etcd, prefix, leases[0])
     wait_for_queue(etcd, prefix, 2)
-    etcd.txn([ops.delete(prefix, prefix_end(prefix + b"/anything"))])
+    etcd.txn([ops.delete(prefix, prefix_end(prefix + b"/"))])
     with refused(EXPIRED):  # the delete took the waiter's own key too
         waiting.result()
 
