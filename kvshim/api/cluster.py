@@ -55,7 +55,8 @@ class ClusterService:
         return rpc_pb2.MemberRemoveResponse(header=self._headers.make(0), members=members)
 
     async def member_update(self, request: rpc_pb2.MemberUpdateRequest, _call: Call) -> Reply:
-        """New peer addresses."""
+        """New peer addresses; etcd takes anything for one."""
+        self._book.find(request.ID)
         members = _shown_all(await self._book.update(request.ID, _checked(request.peerURLs)))
         return rpc_pb2.MemberUpdateResponse(header=self._headers.make(0), members=members)
 

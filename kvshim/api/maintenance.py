@@ -87,10 +87,7 @@ class MaintenanceService:
         """What this member knows of itself, leader or not."""
         log, sizes = self._log.status(), self._sizes()
         errors = [] if log.leader_id else ["etcdserver: no leader"]
-        errors += [
-            f"memberID:{member} alarm:{rpc_pb2.AlarmType.Name(_alarm_type(alarm))}"
-            for member, alarm in self._alarms.standing
-        ]
+        errors += [_alarm_text(member, alarm) for member, alarm in self._alarms.standing]
         return rpc_pb2.StatusResponse(
             header=self._headers.make(),
             version=ETCD_VERSION,
@@ -176,6 +173,14 @@ class MaintenanceService:
             header=self._headers.make(),
             version=etcd_cluster_version(self._version.current).rpartition(".")[0],
         )
+
+
+def _alarm_text(member: int, alarm: int) -> str:
+    """As protobuf writes an AlarmMember: what is zero is left out."""
+    parts = [f"memberID:{member}"] if member else []
+    if alarm:
+        parts.append(f"alarm:{rpc_pb2.AlarmType.Name(_alarm_type(alarm))}")
+    return " ".join(parts)
 
 
 def _alarm_type(number: int) -> rpc_pb2.AlarmType:

@@ -139,7 +139,7 @@ class MemberBook:
 
     async def remove(self, member_id: int) -> Sequence[Member]:
         """Remove a member, for good: its id is never used again."""
-        if self._find(member_id).spare:
+        if self.find(member_id).spare:
             command = Command(spare=SpareRequest(remove=member_id))
             return (await self._proposer.propose(command, MembersResponse)).members
         return await self._change(ChangeKind.REMOVE, Member(id=member_id), self._check_remove)
@@ -154,7 +154,7 @@ class MemberBook:
 
     async def enlist(self, member_id: int) -> Sequence[Member]:
         """Send a spare the log: it becomes a learner."""
-        member = self._find(member_id)
+        member = self.find(member_id)
         return await self._change(ChangeKind.ADD_LEARNER, member, self._check_enlist)
 
     async def spare(self, member_id: int) -> Sequence[Member]:
@@ -164,7 +164,7 @@ class MemberBook:
 
     async def update(self, member_id: int, peer_urls: Sequence[str]) -> Sequence[Member]:
         """A member has moved."""
-        self._find(member_id)
+        self.find(member_id)
         for other in self._members:
             if other.id != member_id and set(other.peer_urls) & set(peer_urls):
                 raise PeerURLExists
@@ -183,7 +183,8 @@ class MemberBook:
     def _find_own(self) -> Member | None:
         return next((member for member in self._members if member.id == self.own_id), None)
 
-    def _find(self, member_id: int) -> Member:
+    def find(self, member_id: int) -> Member:
+        """The member; raises `MemberNotFound`."""
         for member in self._members:
             if member.id == member_id:
                 return member
@@ -208,27 +209,27 @@ class MemberBook:
                 _refuse_too_few(_started(voters), len(voters) + 1)
 
     def _check_remove(self, asked: Member) -> None:
-        member = self._find(asked.id)
+        member = self.find(asked.id)
         if self._strict and not member.learner:
             others = [other for other in self._voters() if other.id != asked.id]
             _refuse_too_few(_started(others), len(others))
 
     def _check_promote(self, asked: Member) -> None:
-        if not self._find(asked.id).learner:
+        if not self.find(asked.id).learner:
             raise MemberNotLearner
         if self._strict:  # It counts as started: the leader has heard that it caught up.
             _refuse_too_few(_started(self._voters()) + 1, len(self._voters()) + 1)
 
     def _check_demote(self, asked: Member) -> None:
-        if self._find(asked.id).learner:
+        if self.find(asked.id).learner:
             raise MemberRefused(f"member {asked.id:x} has no vote")
 
     def _check_enlist(self, asked: Member) -> None:
-        if not self._find(asked.id).spare:
+        if not self.find(asked.id).spare:
             raise MemberRefused(f"member {asked.id:x} is no spare")
 
     def _check_spare(self, asked: Member) -> None:
-        member = self._find(asked.id)
+        member = self.find(asked.id)
         if not member.learner or member.spare:
             raise MemberRefused(f"member {asked.id:x} is no standby")
 
