@@ -71,9 +71,14 @@ def _remaining(answer: rpc_pb2.LeaseTimeToLiveResponse) -> None:
         answer.TTL = answer.grantedTTL
 
 
-def _blanks(answer: rpc_pb2.StatusResponse) -> None:
-    texts = [" ".join(error.split()) for error in answer.errors]
-    answer.errors[:] = texts
+def _errors(answer: rpc_pb2.StatusResponse) -> None:
+    answer.errors[:] = sorted(" ".join(error.split()) for error in answer.errors)
+
+
+def _alarms(answer: rpc_pb2.AlarmResponse) -> None:
+    ordered = sorted(answer.alarms, key=lambda alarm: (alarm.alarm, alarm.memberID))
+    answer.ClearField("alarms")
+    answer.alarms.extend(ordered)
 
 
 SECONDS_SLOW_MAX = 30
@@ -87,9 +92,11 @@ RULES = (
     ),
     Rule(
         "StatusResponse",
-        _blanks,
-        "protobuf for Go puts one blank or two between fields, and promises neither",
+        _errors,
+        "protobuf for Go puts one blank or two between fields, and promises neither; alarms have no"
+        " order in etcd, which keeps them in a map of Go",
     ),
+    Rule("AlarmResponse", _alarms, "as in StatusResponse"),
 )
 
 

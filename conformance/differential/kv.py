@@ -7,7 +7,7 @@ from typing import Any
 
 from conformance.differential import keys
 from conformance.differential.keys import chance
-from conformance.differential.steps import Step
+from conformance.differential.steps import Step, parts
 
 BOUNDS = (
     "min_mod_revision",
@@ -109,10 +109,21 @@ def txn_request(random: Random, depth: int = 0) -> dict[str, Any]:
         count = random.randrange(most + 1) if depth < 3 else 0
         if operations := [operation(random, depth) for _ in range(count)]:
             request[branch] = operations
+    if depth == 0:
+        _survive(request)
     if depth == 0 and chance(random, 0.3):
         least = {"request_range": {"key": "a", "count_only": True}}
         request["success"] = [least] * random.choice((OPS_MAX, OPS_MAX + 1))
     return request
+
+
+def _survive(request: dict[str, Any]) -> None:
+    """Leave out what ends etcd: a put that keeps the value or lease of a key which the same
+    transaction has deleted by a range that its checks overlook (docs/differences.md)."""
+    places = [place for place in parts(request) if place[1] in ("ignore_value", "ignore_lease")]
+    if any(place[1] == "request_delete_range" for place in parts(request)):
+        for put, name in places:
+            del put[name]
 
 
 def compaction(random: Random) -> Step:
@@ -121,7 +132,13 @@ def compaction(random: Random) -> Step:
 
 
 def hash_kv(random: Random) -> Step:
-    request = {"revision": keys.revision(random)} if chance(random, 60) else {}
+    kind = random.random()
+    if kind < 0.3:
+        request = {}
+    elif kind < 0.7:
+        request = {"revision": keys.revision(random)}
+    else:
+        request = {"revision": {"$compacted": random.choice((0, 0, 1, 1, 2))}}
     return {"call": "Maintenance/HashKV", "request": request}
 
 

@@ -42,7 +42,7 @@ def watch(random: Random) -> Step:
             future = {"$now": random.choice((1, 2, 4))}
             create["start_revision"] = future if chance(random, 25) else keys.revision(random)
         if chance(random, 25):
-            create["watch_id"] = random.choice((0, 1, 2, 7, -1, -2))
+            create["watch_id"] = random.choice((0, 1, 2, 7, -2))
         if chance(random, 20):
             create["filters"] = random.choice(
                 (["NOPUT"], ["NODELETE"], ["NOPUT", "NODELETE"], ["NOPUT", "NOPUT"])

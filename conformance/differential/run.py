@@ -59,7 +59,6 @@ class Run:
         self.transcript = Transcript()
         self._tokens: dict[str, Metadata] = {}
         self._waiting: dict[str, tuple[Any, str]] = {}
-        self._has_compacted = False
         self._streams = Streams(client, self.known, self._fill)
 
     def run(self, steps: Sequence) -> Transcript:
@@ -89,10 +88,9 @@ class Run:
             case {"call": name}:
                 if name == "KV/Compact":
                     self._streams.settle()
-                    self._has_compacted = True
-                elif name == "Maintenance/HashKV":
-                    self._finish_compaction()
                 answer = self._call(name, step.get("request", {}), step.get("as"))
+                if name == "KV/Compact":
+                    self._finish_compaction()
                 self._tell(f"{label} {name}", answer)
                 self._learn(name, step, answer)
             case {"keepalive": leases}:
@@ -122,6 +120,8 @@ class Run:
         metadata = self._tokens.get(who, ()) if who else ()
         built = message(described.request, request, self.known)
         answer = self._client.call(name, built, metadata)
+        if isinstance(answer, rpc_pb2.CompactionResponse):
+            self.known.compactions.append(built.revision)  # type: ignore[attr-defined]
         for part in answer if isinstance(answer, list) else [answer]:
             if isinstance(part, rpc_pb2.RangeStreamResponse):
                 part = part.range_response
@@ -154,8 +154,7 @@ class Run:
     def _finish_compaction(self) -> None:
         """Wait until the rows are gone: with nothing alive etcd hashes whatever is there. A physical
         compaction that is refused waits for those before it, in both."""
-        if self._has_compacted:
-            self._call("KV/Compact", {"revision": COMPACTED, "physical": True}, self._root)
+        self._call("KV/Compact", {"revision": COMPACTED, "physical": True}, self._root)
 
     @property
     def _root(self) -> str | None:
@@ -218,7 +217,6 @@ class Run:
         self._streams.settle()
         for label, answer in self._streams.told():
             self._tell(label, answer)
-        self._finish_compaction()
         for name, request in (
             ("KV/Range", EVERYTHING),
             ("Lease/LeaseLeases", {}),
@@ -242,8 +240,14 @@ class Run:
         leases = self._call("Lease/LeaseLeases", {})
         for lease in getattr(leases, "leases", ()):
             self._call("Lease/LeaseRevoke", {"ID": lease.ID})
-        self._tell("clean", self._call("KV/DeleteRange", EVERYTHING))
-        self._tell("clean", self._call("KV/Compact", {"revision": self.known.now}))
+        for _ in range(2):
+            self._call("KV/Put", {"key": "~"})
+            self._tell("clean", self._call("KV/DeleteRange", EVERYTHING))
+            compaction = {"revision": self.known.now, "physical": True}
+            self._tell("clean", self._call("KV/Compact", compaction))
+        # What a compaction thins out is hashed as well, and told when it is over.
+        request = {"revision": {"$compacted": 1}}
+        self._tell("clean HashKV", self._call("Maintenance/HashKV", request))
 
     def _clean_auth(self) -> None:
         """Users and roles go; the name root must have the password it was given."""

@@ -9,6 +9,7 @@ What is only known while it runs stands as a dict with one key that begins with 
     {"$lease": 0}    the lease that the server chose the id of, by the order they were granted in
     {"$leader": 0}   the LeaderKey of a campaign that was won, in order
     {"$member": 0}   the server's own id; 1 and more: of the members added, in order
+    {"$compacted": 1}  the revision of the compaction before the last one
     {"$text": 500}   so many bytes
 """
 
@@ -40,6 +41,7 @@ class Known:
     leases: list[int] = field(default_factory=list)
     leaders: list[Message] = field(default_factory=list)
     members: list[int] = field(default_factory=list)
+    compactions: list[int] = field(default_factory=list)
 
     def resolve(self, reference: str, operand: int) -> Any:
         match reference:
@@ -53,6 +55,8 @@ class Known:
                 return _at(self.leases, operand, UNKNOWN)
             case "$leader":
                 return _at(self.leaders, operand, {})
+            case "$compacted":
+                return _at(self.compactions[::-1], operand, self.base)
             case "$member":
                 return _at(self.members, operand, UNKNOWN)
         raise ValueError(f"no reference {reference}")

@@ -18,6 +18,8 @@ from kvshim.pb.etcd import rpc_pb2
 
 SETTLE_SECONDS_MAX = 5.0
 ASK_AGAIN_SECONDS = 0.03
+UNSETTLED = 1 << 60
+"""In the place of a watch id."""
 FUTURE_MAX = 50
 """Revisions that are made up at most for watchers of the future."""
 
@@ -182,4 +184,5 @@ class Streams:
             stream.ask_progress()
             if stream.wait_for_progress(self._known.now, ASK_AGAIN_SECONDS):
                 return
-        stream.told.setdefault(-2, []).append("was not settled")
+        state = f"live {stream.live} compacted {stream.compacted} at {self._known.now}"
+        stream.told.setdefault(UNSETTLED, []).append(f"was not settled: {state}")
