@@ -41,8 +41,7 @@ def execute_put(
     if request.ignore_value or request.ignore_lease:
         current = txn.get(request.key)
         if current is None:
-            # Possible only inside a transaction that deleted the key after the check.
-            raise KeyNotFound
+            raise KeyNotFound  # not reached: the checks before, of the transaction too, found it
         value = current.value if request.ignore_value else value
         lease = current.lease if request.ignore_lease else lease
     replaced = txn.put(request.key, value, lease)

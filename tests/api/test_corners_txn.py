@@ -59,6 +59,23 @@ def test_checks_see_the_state_before_the_txn(etcd, prefix):
         etcd.txn([made, kept])
 
 
+@pytest.mark.kvshim_only
+def test_a_key_that_the_txn_deleted_is_not_kept(etcd, prefix):
+    """An open range hides from the check for keys named twice. etcd 3.7 ends for good by this."""
+    etcd.put(prefix, b"v")
+    before = etcd.revision()
+    delete = ops.delete(prefix, b"\x00")
+    for kept in (ops.put(prefix, ignore_value=True), ops.put(prefix, b"w", ignore_lease=True)):
+        for operations in ([delete, kept], [ops.txn(delete), kept], [delete, ops.txn(kept)]):
+            with refused(KEY_NOT_FOUND):
+                etcd.txn(operations)
+    assert etcd.revision() == before
+    assert ops.values(etcd.range(prefix)) == [b"v"]
+    other = ops.put(prefix + b"other", b"w")
+    etcd.txn([delete, other])
+    assert keys(etcd.list_prefix(prefix)) == [prefix + b"other"]
+
+
 def test_only_the_branch_taken_is_checked(etcd, prefix):
     bad = [
         ops.put(prefix, lease=4711),
