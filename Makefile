@@ -10,10 +10,12 @@ SECONDS ?= 600
 BENCH_SECONDS ?= 3600
 BENCH ?=
 SEEDS ?= 5000
+SEED ?=
+REQUESTS ?= 200000
 FIRST ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test conformance users compatibility fuzz soak soak-wal soak-cluster many bench bench-hour bench-ha demo-ha fmt lint type proto check clean
+.PHONY: help setup run test conformance differential users compatibility fuzz soak soak-wal soak-cluster many bench bench-hour bench-ha demo-ha fmt lint type proto check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +45,10 @@ conformance: $(CONFORMANCE_SETUP) ## real etcd, etcdctl and kube-apiserver, buil
 users: $(CONFORMANCE_SETUP) ## Patroni, CoreDNS and etcdctl's own checks at work on kvshim (needs Debian's postgresql and patroni)
 	$(BIN)/python conformance/build.py etcd etcdctl coredns
 	$(PYTEST) conformance/users --users -q
+
+differential: $(CONFORMANCE_SETUP) ## random requests on etcd and kvshim, compared: make differential SEED=7 REQUESTS=200000
+	$(BIN)/python conformance/build.py etcd
+	$(BIN)/python -m conformance.differential --requests $(REQUESTS) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(CONFORMANCE_SETUP) ## fuzz all parsers of clients' bytes: make fuzz SECONDS=600
 	$(BIN)/python -m conformance.fuzz $(SECONDS)

@@ -1,1 +1,1 @@
-"""The same random requests on etcd and on kvshim, every answer compared: see `docs/differences.md`."""
+"""The same random requests on etcd and kvshim, every answer compared: `docs/differences.md`."""

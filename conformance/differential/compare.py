@@ -43,7 +43,7 @@ def first_difference(expected: Transcript, answered: Transcript) -> Difference |
     for (label, left), (other_label, right) in pairs:
         if label != other_label:
             return Difference(label, "is told", f"{other_label} is told")
-        left, right = _joined(left), _joined(right)
+        left, right = _joined(left), _joined(right)  # noqa: PLW2901
         chosen = bool(expected.names or answered.names)
         _forget_hash(left, expected.base, chosen=chosen)
         _forget_hash(right, expected.base, chosen=chosen)

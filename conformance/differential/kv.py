@@ -118,12 +118,14 @@ def txn_request(random: Random, depth: int = 0) -> dict[str, Any]:
 
 
 def _survive(request: dict[str, Any]) -> None:
-    """Leave out what ends etcd: a put that keeps the value or lease of a key which the same
-    transaction has deleted by a range that its checks overlook (docs/differences.md)."""
-    places = [place for place in parts(request) if place[1] in ("ignore_value", "ignore_lease")]
-    if any(place[1] == "request_delete_range" for place in parts(request)):
-        for put, name in places:
-            del put[name]
+    """Let no delete of a transaction that puts have an open end: etcd's check for keys named twice
+    overlooks these, and what then happens to the key ends or damages it (docs/differences.md)."""
+    found = list(parts(request))
+    if not any(name == "request_put" for _, name in found):
+        return
+    for place, name in found:
+        if name == "request_delete_range" and place[name].get("range_end") == "\x00":
+            place[name]["range_end"] = "\xff\xff"
 
 
 def compaction(random: Random) -> Step:
@@ -147,6 +149,8 @@ def range_stream(random: Random) -> Step:
     if chance(random, 80):
         for name in ("sort_order", "sort_target", *BOUNDS):
             request.pop(name, None)
+    if request.get("sort_target"):
+        request.pop("limit", None)  # etcd's count is wrong then; see docs/differences.md
     return {"call": "KV/RangeStream", "request": request}
 
 

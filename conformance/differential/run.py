@@ -75,13 +75,12 @@ class Run:
         return self.transcript
 
     def _begin(self) -> None:
-        found = self._call("KV/Range", {"key": "-", "serializable": True})
+        found = self._call("KV/Range", {"key": "-"})
         assert isinstance(found, rpc_pb2.RangeResponse), found
         self.known.base = self.known.now
         self.known.members.append(found.header.member_id)
 
     def _step(self, label: str, step: Step) -> None:
-        self.transcript.requests += 1
         match step:
             case {"later": name, "call": _}:
                 self._later(name, step)
@@ -101,8 +100,10 @@ class Run:
                     for lease in leases
                 ]
                 metadata = self._tokens.get(step.get("as", ""), ())
+                self.transcript.requests += len(resolved)
                 self._tell(f"{label} LeaseKeepAlive", self._client.keep_alive(resolved, metadata))
             case {"watch": name}:
+                self.transcript.requests += 1
                 told = self._streams.step(name, step, self._tokens.get(step.get("as", ""), ()))
                 if told is not None:
                     self._tell(f"{label} Watch", told)
@@ -118,15 +119,15 @@ class Run:
     def _call(self, name: str, request: dict[str, Any], who: str | None = None) -> Answer:
         described = method(name)
         metadata = self._tokens.get(who, ()) if who else ()
+        self.transcript.requests += 1
         built = message(described.request, request, self.known)
         answer = self._client.call(name, built, metadata)
         if isinstance(answer, rpc_pb2.CompactionResponse):
             self.known.compactions.append(built.revision)  # type: ignore[attr-defined]
         for part in answer if isinstance(answer, list) else [answer]:
-            if isinstance(part, rpc_pb2.RangeStreamResponse):
-                part = part.range_response
             if not isinstance(part, Failure):
-                self.known.now = max(self.known.now, part.header.revision)
+                told = getattr(part, "range_response", part)
+                self.known.now = max(self.known.now, told.header.revision)
         return answer
 
     def _tell(self, label: str, answer: Answer) -> None:
@@ -152,8 +153,8 @@ class Run:
         self.known.leases.append(lease)
 
     def _finish_compaction(self) -> None:
-        """Wait until the rows are gone: with nothing alive etcd hashes whatever is there. A physical
-        compaction that is refused waits for those before it, in both."""
+        """Wait until the rows are gone: with nothing alive etcd hashes whatever is there. A
+        physical compaction that is refused waits for those before it, in both."""
         self._call("KV/Compact", {"revision": COMPACTED, "physical": True}, self._root)
 
     @property
@@ -163,6 +164,7 @@ class Run:
     # --- calls that wait
 
     def _later(self, name: str, step: Step) -> None:
+        self.transcript.requests += 1
         request = message(method(step["call"]).request, step["request"], self.known)
         call = self._client.later(step["call"], request)
         self._waiting[name] = call, step["queued"]

@@ -1,7 +1,7 @@
 """Delta debugging: the shortest sequence that still shows a difference.
 
-First steps are left out, in ever smaller runs; then fields, list items and operations inside of what
-is left. Any difference counts, since a shorter way to another one is worth as much.
+First steps are left out, in ever smaller runs; then fields, list items and operations inside of
+what is left. Any difference counts, since a shorter way to another one is worth as much.
 """
 
 from __future__ import annotations

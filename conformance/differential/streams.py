@@ -141,6 +141,9 @@ class Streams:
     def settle(self) -> None:
         """Wait until every watcher has been told of everything."""
         for stream in self._streams.values():
+            self._wait_created(stream)
+            self._reach_future(stream)
+        for stream in self._streams.values():
             self._settle(stream)
 
     def told(self) -> Iterator[tuple[str, Any]]:
@@ -162,6 +165,15 @@ class Streams:
         while stream.awaits_creation and not stream.has_ended and time.monotonic() < deadline:
             stream.wait(SETTLE_SECONDS_MAX)
 
+    def _reach_future(self, stream: Stream) -> bool:
+        """Make revisions until no watcher of the stream is of the future; whether that worked."""
+        while stream.live and max(stream.live.values()) > self._known.now:
+            before = self._known.now
+            self._fill()
+            if self._known.now == before:
+                return False
+        return True
+
     def _settle(self, stream: Stream) -> None:
         """As etcd answers: silent while a watcher is behind, is of the future, or was cancelled by
         a compaction and not by its client."""
@@ -176,11 +188,8 @@ class Streams:
                 continue
             if not stream.live:
                 return
-            while max(stream.live.values()) > self._known.now:
-                before = self._known.now
-                self._fill()
-                if self._known.now == before:
-                    return
+            if not self._reach_future(stream):
+                return
             stream.ask_progress()
             if stream.wait_for_progress(self._known.now, ASK_AGAIN_SECONDS):
                 return

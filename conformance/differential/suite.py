@@ -1,16 +1,17 @@
 """The whole suite: some processes, each with a pair of servers, share the sequences of some seeds.
 
-`python -m conformance.differential --help`. A sequence that shows a difference is run again on fresh
-servers, made as short as possible, and written to `found/`, where it is a test from then on.
+`python -m conformance.differential --help`. A sequence that shows a difference is run again on
+fresh servers, made as short as possible, and written to `found/`, where it is a test from then on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conformance.differential import steps
@@ -22,9 +23,9 @@ from conformance.servers import Kind
 
 FOUND = Path(__file__).parent / "found"
 WORKERS = 3
-TRIES_MAX = 150
+TRIES_MAX = 80
 """Of shrinking one sequence."""
-SHRUNK_MAX = 3
+SHRUNK_MAX = 2
 """Sequences that one process shrinks; of further differences it only tells."""
 DIFFERENCES_MAX = 20
 """In one process, after which it gives up."""
@@ -96,44 +97,32 @@ def _run_seed(pair: Pair, share: Share, seed: str, report: Report) -> None:
         report.sequences += 1
         number += share.stride
         if result.difference is not None:
-            report.found.append(_look_closer(pair, share, name, made, result.difference, report))
+            known = {found.signature for found in report.found}
+            found = Found(name, str(result.difference), result.difference.signature, [])
+            pair.restart()
+            if found.signature not in known and len(known) < SHRUNK_MAX:
+                found = _look_closer(pair, found, made, share.tries_max)
+            report.found.append(found)
+            print(f"{found.seed}: {found.difference}", file=sys.stderr, flush=True)
 
 
-def _look_closer(
-    pair: Pair,
-    share: Share,
-    seed: str,
-    made: steps.Sequence,
-    difference: Difference,
-    report: Report,
-) -> Found:
-    """Shorten it, unless one like it was found before; the pair is fresh afterwards."""
-    signature = difference.signature
-    known = {found.signature for found in report.found}
-    shortest: steps.Sequence = []
-    pair.restart()
-    if signature not in known and len(known) < SHRUNK_MAX:
-        shortest, difference = _shortest(pair, made, difference, share.tries_max)
-    return Found(seed, str(difference), signature, shortest)
-
-
-def _shortest(
-    pair: Pair, made: steps.Sequence, difference: Difference, tries_max: int
-) -> tuple[steps.Sequence, Difference]:
-    last = difference
+def _look_closer(pair: Pair, found: Found, made: steps.Sequence, tries_max: int) -> Found:
+    """The shortest sequence that shows a difference on fresh servers; none if it needs what was
+    before it, or is a matter of time. The pair is fresh afterwards."""
+    last = found
 
     def fails(candidate: steps.Sequence) -> bool:
         nonlocal last
-        result = _tried(pair, candidate)
-        if result.difference is None:
+        difference = _tried(pair, candidate).difference
+        if difference is None:
             return False
-        last = result.difference
+        last = replace(last, difference=str(difference), shortest=candidate)
         pair.restart()
         return True
 
-    if not fails(made):
-        return [], difference  # it needs what was before it, or is a matter of time
-    return shrink(made, fails, tries_max), last
+    if fails(made):
+        shrink(made, fails, tries_max)
+    return last
 
 
 def _tried(pair: Pair, made: steps.Sequence) -> Result:

@@ -14,6 +14,7 @@ from kvshim.api.recipes import (
     oldest_in,
     queue_of,
     session,
+    to_its_end,
     wait_for_older,
 )
 from kvshim.errors import RequestError
@@ -61,7 +62,7 @@ class ElectionService:
             success=[_put(key, request.value, lease)],
             failure=[rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=key))],
         )
-        entered = await self._own.txn(entering, call)
+        entered = await to_its_end(self._own.txn(entering, call))
         leader = election_pb2.LeaderKey(
             name=request.name, key=key, rev=entered.header.revision, lease=lease
         )

@@ -6,7 +6,15 @@ import asyncio
 from contextlib import suppress
 
 from kvshim.api.own_client import OwnClient, SeenByClient
-from kvshim.api.recipes import created_at, key_in, oldest_in, queue_of, session, wait_for_older
+from kvshim.api.recipes import (
+    created_at,
+    key_in,
+    oldest_in,
+    queue_of,
+    session,
+    to_its_end,
+    wait_for_older,
+)
 from kvshim.errors import RequestError
 from kvshim.pb.etcd import lock_pb2, rpc_pb2
 from kvshim.rpc import Call, Method, Reply, Unary
@@ -35,7 +43,7 @@ class LockService:
         lease = await session(self._own, request.lease, call)
         queue = queue_of(request.name)
         key = key_in(queue, lease)
-        entered = await self._own.txn(_entering(queue, key, lease), call)
+        entered = await to_its_end(self._own.txn(_entering(queue, key, lease), call))
         mine, oldest = (answer.response_range.kvs for answer in entered.responses)
         revision = entered.header.revision if entered.succeeded else mine[0].create_revision
         if not oldest or oldest[0].create_revision == revision:

@@ -6,11 +6,16 @@ users and those of the services wait in one queue. Event loop.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from contextlib import aclosing
+from typing import Any, TypeVar
 
 from kvshim.api.own_client import OwnClient
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.rpc import Call
+
+T = TypeVar("T")
 
 SESSION_SECONDS = 60
 """How long a lease lives that the server makes, since the client named none."""
@@ -22,6 +27,21 @@ async def session(own: OwnClient, lease: int, call: Call) -> int:
         return lease
     granted = await own.grant(rpc_pb2.LeaseGrantRequest(TTL=SESSION_SECONDS), call)
     return granted.ID
+
+
+async def to_its_end(change: Coroutine[Any, Any, T]) -> T:
+    """The outcome of a change, even if the client leaves meanwhile: whoever waits on afterwards is
+    told of that then, and knows what there is to be undone."""
+    task = asyncio.ensure_future(change)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        outcome = await task
+        this = asyncio.current_task()
+        assert this is not None
+        this.uncancel()
+        this.cancel()
+        return outcome
 
 
 def queue_of(name: bytes) -> bytes:

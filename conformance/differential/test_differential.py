@@ -1,0 +1,86 @@
+"""kvshim answers as etcd does: what differed once, three seeds that stay, and one that is fresh.
+
+And the suite can tell servers apart: kine, which is no etcd, is found out at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance.build import TARGETS, build
+from conformance.differential import suite
+from conformance.differential.differences import FREE, RULES
+from conformance.differential.generate import sequence
+from conformance.differential.pair import Pair
+from conformance.differential.shrink import shrink
+from conformance.differential.steps import load
+from conformance.servers import Kind
+
+SEEDS = ("one", "two", "three")
+REQUESTS = int(os.environ.get("DIFFERENTIAL_REQUESTS", "200000"))
+SECONDS_MAX = 1800
+KINE_REQUESTS = 600
+KEPT = sorted(suite.FOUND.glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """One pair for all short stories; each leaves it empty unless it fails."""
+    build(TARGETS["etcd"])
+    with Pair(Kind.KVSHIM) as started:
+        yield started
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_what_differed_once(pair: Pair, path: Path):
+    pair.restart()
+    difference = pair.run(load(path)).difference
+    assert difference is None, str(difference)
+
+
+@pytest.mark.timeout(SECONDS_MAX)
+def test_no_answer_differs():
+    build(TARGETS["etcd"])
+    seeds = (*SEEDS, suite.fresh_seed())
+    print(f"seeds: {' '.join(seeds)}")
+    report = suite.run(Kind.KVSHIM, seeds, REQUESTS // len(seeds))
+    suite.write(report.found)
+    told = "\n".join(f"seed {found.seed}: {found.difference}" for found in report.found)
+    assert not report.found, f"{told}\nseeds {seeds}; shortest forms are in {suite.FOUND}"
+    assert report.requests >= REQUESTS
+    print(f"{report.requests} requests in {report.sequences} sequences, all alike")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not Kind.KINE.program.exists(), reason="python conformance/build.py kine")
+def test_kine_is_told_apart():
+    share = suite.Share(Kind.KINE, ("kine",), 0, 1, KINE_REQUESTS, tries_max=0)
+    assert suite.run_share(share).found
+
+
+def test_a_wrong_answer_is_found_and_shortened(pair: Pair):
+    """Here the wrong answer is one that may differ: the table is what hides it."""
+    made = sequence("shorten/1")
+    made.insert(len(made) // 2, {"call": "Maintenance/Status", "request": {}})
+    assert pair.run(made).difference is None
+
+    def shows_status(candidate: list[dict[str, object]]) -> bool:
+        return any(step.get("call") == "Maintenance/Status" for step in candidate)
+
+    assert shrink(made, shows_status, 1000) == [{"call": "Maintenance/Status", "request": {}}]
+
+
+def test_sequences_are_the_same_everywhere():
+    assert sequence("one/0") == sequence("one/0") != sequence("one/1")
+
+
+def test_every_difference_is_argued():
+    text = (suite.FOUND.parents[2] / "docs" / "differences.md").read_text()
+    assert all(entry.why for entry in (*FREE, *RULES))
+    missing = [free.field for free in FREE if f"`{free.field}`" not in text]
+    missing += [rule.message for rule in RULES if f"`{rule.message}`" not in text]
+    assert not missing, f"docs/differences.md lacks {missing}"
