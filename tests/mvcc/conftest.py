@@ -13,7 +13,7 @@ from kvshim.mvcc.ranges import execute_range
 from kvshim.mvcc.store import Store
 from kvshim.pb.etcd import kv_pb2, rpc_pb2
 from kvshim.types import KeyRange, LeaseID
-from tests.mvcc.model import COMPACTED, FUTURE, Model
+from tests.model.history import COMPACTED, FUTURE, Model
 
 
 def framed(pair: bytes | None) -> kv_pb2.KeyValue | None:

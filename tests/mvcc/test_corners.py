@@ -10,8 +10,8 @@ from kvshim.mvcc.ranges import execute_range
 from kvshim.mvcc.records import LeaseRecord
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.types import EventKind, KeyRange, LeaseID
+from tests.model.history import COMPACTED, FUTURE
 from tests.mvcc.conftest import Driver, framed
-from tests.mvcc.model import COMPACTED, FUTURE
 
 Request = rpc_pb2.RangeRequest
 

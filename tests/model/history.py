@@ -1,4 +1,4 @@
-"""A multi-version store as plain as it can be: the oracle of the tests beside it.
+"""A multi-version store as plain as it can be: the oracle of the tests here and of `tests/mvcc`.
 
 It keeps every change in one list and answers each question by walking that list. Nothing is
 shared with the code under test but the messages and `KeyValue`.
