@@ -29,6 +29,7 @@ class Watched:
     start: int
     compacted: bool = False
     """It asked for what is gone: it is told of nothing."""
+    told: list[kv_pb2.Event] = field(default_factory=list)
 
 
 @dataclass
@@ -113,13 +114,12 @@ class Reference:
         self.watchers[watch_id] = Watched(request, start, compacted)
 
     def told(self, watch_id: int) -> list[kv_pb2.Event]:
-        """All that a watcher is told until now."""
+        """All that a watcher is told until now. What it was told stays, whatever is compacted."""
         watched = self.watchers[watch_id]
         if watched.compacted:
             return []
         request = watched.request
         filters = {rpc_pb2.WatchCreateRequest.FilterType.Name(each) for each in request.filters}
-        events = []
         for _, _, kind, _, pair, previous in self.history.events(
             watched.start, self.revision, request.key, request.range_end
         ):
@@ -128,8 +128,9 @@ class Reference:
             event = kv_pb2.Event(type=kind, kv=pair)
             if request.prev_kv and previous is not None:
                 event.prev_kv.CopyFrom(previous)
-            events.append(event)
-        return events
+            watched.told.append(event)
+        watched.start = max(watched.start, self.revision + 1)
+        return watched.told
 
     # --- parts
 

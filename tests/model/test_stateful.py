@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -16,13 +17,15 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from kvshim.pb.etcd import rpc_pb2
 from tests.model.reference import Reference
 from tests.model.rooms import Rooms
 
-SEQUENCES = 2000
+PARTS = 4
+SEQUENCES = 500
 STEPS = 24
 
 keys = st.sampled_from([b"a", b"a\x00", b"a/1", b"b", b"\xff"])
@@ -221,10 +224,17 @@ class Clients(RuleBasedStateMachine):
         assert answered == expected, f"answered {answered}\nexpected {expected}"
 
 
-Clients.TestCase.settings = settings(
+_SETTINGS = settings(
     max_examples=SEQUENCES,
     stateful_step_count=STEPS,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-TestClients = Clients.TestCase
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_the_rooms_answer_as_the_reference_does(part: int) -> None:
+    """In parts, so that parallel workers share them; each draws sequences of its own."""
+    assert part < PARTS
+    run_state_machine_as_test(Clients, settings=_SETTINGS)
