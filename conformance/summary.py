@@ -13,7 +13,9 @@ import pytest
 
 from conformance.servers import Kind
 
-COMPARING = frozenset({"descriptors", "etcdctl", "flags", "flags_at_work", "gateway"})
+COMPARING = frozenset(
+    {"descriptors", "differential", "etcdctl", "flags", "flags_at_work", "gateway"}
+)
 """Suites whose every test asks etcd and kvshim: what passes, passes on both."""
 
 COLUMNS = (Kind.ETCD, Kind.KVSHIM)

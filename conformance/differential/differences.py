@@ -43,11 +43,10 @@ FREE = (
     Free("StatusResponse", "dbSizeInUse", "the files are made differently"),
     Free(
         "StatusResponse",
-        "version",
-        "kvshim reports 3.6 until all of 3.7 is there (docs/adr/0001-reported-version.md)",
+        "storageVersion",
+        "it rises in the first seconds of a server, as soon as all members are known to serve it",
     ),
-    Free("StatusResponse", "storageVersion", "as version"),
-    Free("DowngradeResponse", "version", "as version"),
+    Free("DowngradeResponse", "version", "as storageVersion"),
     Free(
         "HashResponse",
         "hash",
