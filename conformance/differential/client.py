@@ -19,7 +19,7 @@ from kvshim.pb.etcd import election_pb2, lock_pb2, rpc_pb2
 __all__ = ["Client", "Failure", "Method", "Watch", "method"]
 
 CALL_SECONDS_MAX = 20.0
-WAITING_SECONDS_MAX = 1.0
+WAITING_SECONDS_MAX = 5.0
 """For a lock that somebody else holds."""
 WAITING = frozenset({"Lock/Lock", "Election/Campaign"})
 OPTIONS = [

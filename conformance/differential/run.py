@@ -28,7 +28,7 @@ from conformance.differential.streams import Streams
 from kvshim.pb.etcd import election_pb2, rpc_pb2
 
 ROOT_PASSWORD = "root"
-QUEUED_SECONDS_MAX = 5.0
+QUEUED_SECONDS_MAX = 15.0
 POLL_SECONDS = 0.005
 COMPACTED = -5
 """No compaction ever is of this revision."""

@@ -16,7 +16,7 @@ from conformance.differential.client import Client, Metadata, Watch
 from conformance.differential.steps import Known, Step, message
 from kvshim.pb.etcd import rpc_pb2
 
-SETTLE_SECONDS_MAX = 5.0
+SETTLE_SECONDS_MAX = 15.0
 ASK_AGAIN_SECONDS = 0.03
 UNSETTLED = 1 << 60
 """In the place of a watch id."""

@@ -28,7 +28,7 @@ from tests.watch.conftest import Client, header_of
 from tests.watch.fakes import FakeLog
 
 TERM = 1
-SETTLE_SECONDS_MAX = 1.0
+SETTLE_SECONDS_MAX = 10.0
 OPTIONS = BackendOptions(page_size=1024)
 
 
