@@ -114,11 +114,11 @@ class Authenticator:
         index = index_of(token)
         if index is None or self._kind is TokenKind.NONE:
             raise InvalidAuthToken
-        revision = self.book.state.revision
         if not self._reader.has_applied(index):
             # Made by a login at another member: what was answered there has then come here.
             with suppress(RequestError):
                 await self._reader.linearizable()
+        revision = self.book.state.revision  # after the wait, in which it may have risen
         user = self.book.tokens.use(token)
         if user is None:
             raise InvalidAuthToken
