@@ -98,7 +98,7 @@ def write_until_killed(
     return writers
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 def test_nothing_acknowledged_is_lost(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     seed = int(os.environ.get("KVSHIM_CRASH_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
     print(f"KVSHIM_CRASH_SEED={seed}")
