@@ -60,6 +60,7 @@ class Http2Call:
         "is_over",
         "is_reset",
         "loop",
+        "request",
         "room",
         "stream",
         "task",
@@ -84,6 +85,8 @@ class Http2Call:
         self.task: asyncio.Task[Any] | None = None
         self.has_begun = False
         """Whether the task took its first step; a task cancelled before never takes one."""
+        self.request: Message | None = None
+        """A unary call's, once it is decoded."""
         self.is_over = False
         self.is_reset = False
         self.is_expired = False

@@ -216,8 +216,8 @@ class UnaryRunner(OneRequestRunner):
         error: RequestError | None = None
         try:
             call.driver.admit()
-            request = decode(self._request, data, self._options.message_bytes_max)
-            reply = at_once(request, call)
+            call.request = decode(self._request, data, self._options.message_bytes_max)
+            reply = at_once(call.request, call)
             if reply is None:
                 return False
             assert not isinstance(reply, SlicedBody)
@@ -237,7 +237,9 @@ class UnaryRunner(OneRequestRunner):
         return self._options.inflight.unary()
 
     async def _serve(self, call: Http2Call, data: bytes) -> None:
-        request = decode(self._request, data, self._options.message_bytes_max)
+        request = call.request
+        if request is None:
+            request = decode(self._request, data, self._options.message_bytes_max)
         reply = await self._handler(request, call)
         if isinstance(reply, SlicedBody):
             await self._send_slices(call, reply)
