@@ -129,7 +129,7 @@ class Member:
         self._cut_floors[member] = index
 
     def release_log(self, member: MemberId) -> None:
-        """The snapshot has not arrived."""
+        """Keep nothing more for it than for everybody."""
         self._cut_floors.pop(member, None)
         self._catching_up.discard(member)
 

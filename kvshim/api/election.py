@@ -10,8 +10,10 @@ from kvshim.api.own_client import OwnClient, SeenByClient
 from kvshim.api.recipes import (
     created_at,
     end_of,
+    entering,
     key_in,
     oldest_in,
+    put,
     queue_of,
     session,
     to_its_end,
@@ -57,12 +59,8 @@ class ElectionService:
         lease = await session(self._own, request.lease, call)
         queue = queue_of(request.name)
         key = key_in(queue, lease)
-        entering = rpc_pb2.TxnRequest(
-            compare=[created_at(key, 0)],
-            success=[_put(key, request.value, lease)],
-            failure=[rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=key))],
-        )
-        entered = await to_its_end(self._own.txn(entering, call))
+        request_turn = entering(key, request.value, lease)
+        entered = await to_its_end(self._own.txn(request_turn, call))
         leader = election_pb2.LeaderKey(
             name=request.name, key=key, rev=entered.header.revision, lease=lease
         )
@@ -107,7 +105,7 @@ class ElectionService:
         self, leader: election_pb2.LeaderKey, lease: int, value: bytes, call: Call
     ) -> rpc_pb2.ResponseHeader:
         request = rpc_pb2.TxnRequest(
-            compare=[created_at(leader.key, leader.rev)], success=[_put(leader.key, value, lease)]
+            compare=[created_at(leader.key, leader.rev)], success=[put(leader.key, value, lease)]
         )
         answer = await self._own.txn(request, call)
         if not answer.succeeded:
@@ -174,7 +172,3 @@ class ElectionService:
                 if event.type == kv_pb2.Event.DELETE:
                     return
                 yield election_pb2.LeaderResponse(header=header, kv=event.kv)
-
-
-def _put(key: bytes, value: bytes, lease: int) -> rpc_pb2.RequestOp:
-    return rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=key, value=value, lease=lease))

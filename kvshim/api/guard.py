@@ -52,6 +52,11 @@ def guard(
         if requires_leader(call) and log.status().leader_id == 0:
             raise NoLeader
 
+    def check_unary(request: Message, call: Call) -> None:
+        check(call)
+        if refuses() and not learners_answer(request):
+            raise NotSupportedForLearner
+
     def refuse_learner_stream(method: Method) -> None:
         if refuses() and not method.path.startswith(LEARNERS_STREAM):
             raise NotSupportedForLearner
@@ -90,9 +95,7 @@ def guard(
         handler = method.handler
 
         async def serve(request: Message, call: Call) -> Reply:
-            check(call)
-            if refuses() and not learners_answer(request):
-                raise NotSupportedForLearner
+            check_unary(request, call)
             started = time.perf_counter()
             reply = await handler(request, call)
             took = time.perf_counter() - started
@@ -112,9 +115,7 @@ def guard(
             return None
 
         def serve(request: Message, call: Call) -> Reply | None:
-            check(call)
-            if refuses() and not learners_answer(request):
-                raise NotSupportedForLearner
+            check_unary(request, call)
             return quick(request, call)
 
         return serve

@@ -50,8 +50,7 @@ class KVService:
         validate.check_range(request)
         if request.range_end or not (request.serializable or self._reader.is_linearizable()):
             return None
-        result = self._reader.read_here(lambda view: execute_range(view, request))
-        return result.encode(self._headers.encode(result.revision))
+        return self._read_here(request)
 
     async def range(self, request: rpc_pb2.RangeRequest, _call: Call) -> Reply:
         """Read a range; the reply is joined from encoded rows, never built of messages."""
@@ -59,13 +58,16 @@ class KVService:
         if not request.serializable:
             await self._reader.linearizable()
         if KeyRange.of(request.key, request.range_end).is_single:
-            result = self._reader.read_here(lambda view: execute_range(view, request))
-            return result.encode(self._headers.encode(result.revision))
+            return self._read_here(request)
         opened = await self._reader.open_range(request)
         header = self._headers.encode(opened.revision)
         if isinstance(opened, SlicePlan):
             return SlicedBody(opened.length(header), self._reader.slices(opened, header))
         return opened.encode(header)
+
+    def _read_here(self, request: rpc_pb2.RangeRequest) -> bytes:
+        result = self._reader.read_here(lambda view: execute_range(view, request))
+        return result.encode(self._headers.encode(result.revision))
 
     async def put(self, request: rpc_pb2.PutRequest, call: Call) -> Reply:
         """Write one key."""

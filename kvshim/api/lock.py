@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from kvshim.api.own_client import OwnClient, SeenByClient
 from kvshim.api.recipes import (
-    created_at,
+    entering,
     key_in,
     oldest_in,
     queue_of,
@@ -43,7 +43,9 @@ class LockService:
         lease = await session(self._own, request.lease, call)
         queue = queue_of(request.name)
         key = key_in(queue, lease)
-        entered = await to_its_end(self._own.txn(_entering(queue, key, lease), call))
+        see_turn = rpc_pb2.RequestOp(request_range=oldest_in(queue))
+        request_turn = entering(key, b"", lease, see_turn)
+        entered = await to_its_end(self._own.txn(request_turn, call))
         mine, oldest = (answer.response_range.kvs for answer in entered.responses)
         revision = entered.header.revision if entered.succeeded else mine[0].create_revision
         if not oldest or oldest[0].create_revision == revision:
@@ -63,13 +65,3 @@ class LockService:
         """Delete the key that `lock` answered, whosever it is."""
         deleted = await self._own.delete(rpc_pb2.DeleteRangeRequest(key=request.key), call)
         return lock_pb2.UnlockResponse(header=deleted.header)
-
-
-def _entering(queue: bytes, key: bytes, lease: int) -> rpc_pb2.TxnRequest:
-    """Queue the key unless the lease has it queued, and see whose turn it is."""
-    put = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=key, lease=lease))
-    get = rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=key))
-    oldest = rpc_pb2.RequestOp(request_range=oldest_in(queue))
-    return rpc_pb2.TxnRequest(
-        compare=[created_at(key, 0)], success=[put, oldest], failure=[get, oldest]
-    )

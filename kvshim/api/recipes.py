@@ -68,6 +68,20 @@ def created_at(key: bytes, revision: int) -> rpc_pb2.Compare:
     )
 
 
+def put(key: bytes, value: bytes, lease: int) -> rpc_pb2.RequestOp:
+    return rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=key, value=value, lease=lease))
+
+
+def entering(key: bytes, value: bytes, lease: int, *also: rpc_pb2.RequestOp) -> rpc_pb2.TxnRequest:
+    """Queue a key unless the lease has it queued, which is then shown; and do `also`."""
+    shown = rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=key))
+    return rpc_pb2.TxnRequest(
+        compare=[created_at(key, 0)],
+        success=[put(key, value, lease), *also],
+        failure=[shown, *also],
+    )
+
+
 async def wait_for_older(own: OwnClient, queue: bytes, revision: int, call: Call) -> None:
     """Wait until no key of the queue is left that was made before `revision`.
 
