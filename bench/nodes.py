@@ -7,7 +7,6 @@ starts and ends each by its id. Blocking; for demonstrations and measurements.
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +17,8 @@ from tests.cluster.clients import client
 from tests.cluster.cluster import wait_for
 from tests.cluster.member import Member
 from tests.support.datastore import Kind, StartError, free_ports
+from tests.support.program import KVSHIM
 
-KVSHIM = (sys.executable, "-m", "kvshim.cli.main")
 COMMAND_SECONDS_MAX = 30.0
 READY_SECONDS_MAX = 40.0
 NAMES = ("one", "two", "three", "four", "five")
@@ -28,7 +27,7 @@ NAMES = ("one", "two", "three", "four", "five")
 def kvshim(command: str, data_dir: Path, *arguments: str) -> str:
     """What a command about a running node prints. Raises `StartError` with what it says else."""
     done = subprocess.run(
-        [*KVSHIM, command, f"--data-dir={data_dir}", *arguments],
+        [str(KVSHIM), command, f"--data-dir={data_dir}", *arguments],
         capture_output=True,
         text=True,
         timeout=COMMAND_SECONDS_MAX,
@@ -53,7 +52,7 @@ class JoinedMember(Member):
             f"--initial-advertise-peer-urls=https://127.0.0.1:{self.announced_port}",
         ]
         return [
-            *KVSHIM,
+            str(KVSHIM),
             *joining,
             f"--name={self.name}",
             f"--data-dir={self.data_dir}",

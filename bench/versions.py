@@ -1,7 +1,7 @@
 """Which programs a measurement is about; reads the checkout, changes nothing.
 
-kvshim runs from its sources, so a measurement stands for one version only if these stay as they are
-from its first round to its last.
+kvshim runs from its sources, or compiled from them by make, so a measurement stands for one version
+only if these stay as they are from its first round to its last.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from bench.load import MODULE_DIR, ROOT
+from tests.support.program import KVSHIM
 
 ETCD_MODULE = "go.etcd.io/etcd/server/v3"
 KINE_MODULE = "github.com/k3s-io/kine"
@@ -65,13 +66,15 @@ def _pinned(directory: Path, module: str) -> str:
 
 
 def _kvshim_version(root: Path) -> str:
-    """The package's version and, in a checkout, the commit and whether the program differs."""
+    """The package's version, in a checkout the commit and whether the program differs, and
+    whether it is compiled.
+    """
     version = metadata.version("kvshim")
-    commit = _git(root, "rev-parse", "--short", "HEAD")
-    if not commit:
-        return version
-    changed = _git(root, "status", "--porcelain", "--", *PACKAGES)
-    return f"{version} at {commit}" + (" with changes" if changed else "")
+    if commit := _git(root, "rev-parse", "--short", "HEAD"):
+        changed = _git(root, "status", "--porcelain", "--", *PACKAGES)
+        version += f" at {commit}" + (" with changes" if changed else "")
+    said = subprocess.run([KVSHIM, "version"], capture_output=True, text=True, check=True).stdout
+    return version + (", compiled" if "Compiled: yes" in said else "")
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from conformance.certs import CertFiles
+from tests.support.program import KVSHIM
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_DIR = ROOT / "build"
@@ -53,7 +54,7 @@ class Kind(Enum):
         """Where the executable is."""
         match self:
             case Kind.KVSHIM:
-                return ROOT / ".venv" / "bin" / "kvshim"
+                return KVSHIM
             case Kind.ETCD | Kind.KINE:
                 return BUILD_DIR / self.value
 

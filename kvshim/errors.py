@@ -327,6 +327,39 @@ class RoleNotGranted(RequestError):
     code, text = Code.FAILED_PRECONDITION, "etcdserver: role is not granted to the user"
 
 
+class MessageTooLarge(RequestError):
+    """In the words of grpc-go, as all errors of a call's bytes."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+    def __init__(self, size: int, size_max: int) -> None:
+        super().__init__(f"grpc: received message larger than max ({size} vs. {size_max})")
+
+
+class MalformedMessage(RequestError):
+    code = Code.INTERNAL
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"grpc: error unmarshalling request: {reason}")
+
+
+class UnknownEncoding(RequestError):
+    code = Code.UNIMPLEMENTED
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f'grpc: Decompressor is not installed for grpc-encoding "{encoding}"')
+
+
+class DeadlineExceeded(RequestError):
+    code, text = Code.DEADLINE_EXCEEDED, "context deadline exceeded"
+
+
+class InternalError(RequestError):
+    """Our own bug, seen from outside; the log has the rest."""
+
+    code, text = Code.INTERNAL, "etcdserver: internal error"
+
+
 class PermissionNotGranted(RequestError):
     code, text = Code.FAILED_PRECONDITION, "etcdserver: permission is not granted to the role"
 

@@ -145,12 +145,11 @@ class Node:
         self._over = loop.create_future()
         self._machine = machine
         threading.Thread(target=self._run, args=(ready,), name="raft", daemon=True).start()
-        try:
-            await ready
-        except LogError:
+        await asyncio.wait([ready])
+        if ready.exception() is not None:
             self._state = _State.STOPPED
             await self._over  # the thread's last word comes before the loop may close
-            raise
+        ready.result()
         self._state = _State.RUNNING
 
     async def stop(self) -> None:
@@ -225,10 +224,13 @@ class Node:
     async def transfer_leadership(self, to: MemberId) -> None:
         """Hand over to `to`. Raises `ProposalDropped`; TimeoutError after an election timeout."""
         await self._ask(lambda member: member.core.transfer_leadership(to))
-        limits = self._options
-        async with asyncio.timeout(limits.election_ticks * limits.tick_seconds):
+
+        async def transferred() -> None:
             while self._status.leader_id != to:
                 await self._leader_change()
+
+        limits = self._options
+        await asyncio.wait_for(transferred(), limits.election_ticks * limits.tick_seconds)
 
     async def read_index(self) -> Index:
         """See `ReplicatedLog.read_index`. Raises `NoLeader`."""
@@ -243,8 +245,7 @@ class Node:
         self._reads[context] = future
         self._now_or_soon(partial(self._read, context))
         try:
-            async with asyncio.timeout(self._options.read_seconds_max):
-                return await future
+            return await asyncio.wait_for(future, self._options.read_seconds_max)
         except TimeoutError:
             raise NoLeader("no leader confirmed the read") from None
         finally:
@@ -283,13 +284,16 @@ class Node:
             self._adoption = None
 
         self._queue.put(begin)
+        failure: BaseException | None = None
         try:
             await done
-        except BaseException:
+        except BaseException as error:
+            failure = error
+        if failure is not None:
             # Whoever waits for this may let the state machine go on: no store may come after that.
             with suppress(NoLeader):
                 await asyncio.shield(self._ask(give_up))
-            raise
+            raise failure
 
     def applied(self, index: Index) -> None:
         """The state machine's store holds the effects up to `index`; any thread."""

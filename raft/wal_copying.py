@@ -36,7 +36,7 @@ class WalCopying:
         self._on_pinned = on_pinned
         self._on_released = on_released
         self._copier = WalCopier(storage.path, storage.options)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="raft-checkpoint")
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="raft-checkpoint")
         self._copying: Future[None] | None = None
         self._bytes_limit = storage.options.wal_bytes_max
         self._pinned = False
@@ -46,7 +46,7 @@ class WalCopying:
         if self._copying is not None and self._copying.done():
             self._finish()
         if self._copying is None and self._storage.wal_bytes > self._bytes_limit:
-            self._copying = self._thread.submit(self._copier.copy)
+            self._copying = self._worker.submit(self._copier.copy)
             self._copying.add_done_callback(lambda _: self._wake())
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class WalCopying:
 
     def abandon(self) -> None:
         """End the thread; harmless after `close`."""
-        self._thread.shutdown(wait=True)
+        self._worker.shutdown(wait=True)
 
     def _finish(self) -> None:
         """Copy the few frames written since, between two appends: then the WAL starts over.

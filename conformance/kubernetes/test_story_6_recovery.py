@@ -5,7 +5,6 @@ command.
 """
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from conformance.kubernetes.client import ApiError, WatchRecorder, wait_until
 from conformance.kubernetes.conftest import keep_logs
 from conformance.kubernetes.objects import config_map, config_maps, namespace_object
 from tests.cluster.cluster import Cluster
+from tests.support.program import KVSHIM
 
 NAMESPACE = "recovered"
 OBJECTS = 30
@@ -23,7 +23,7 @@ SECONDS_MAX = 60.0
 
 
 def recover(data_dir: Path) -> None:
-    command = [sys.executable, "-m", "kvshim.cli.main", "recover", "--from-this-node", "--yes"]
+    command = [str(KVSHIM), "recover", "--from-this-node", "--yes"]
     done = subprocess.run(
         [*command, "--data-dir", str(data_dir)],
         capture_output=True,

@@ -112,19 +112,19 @@ class ApplyMachine:
         self.puts_total = 0
         self.deletions_total = 0
         self.txns_total = 0
-        self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
+        self._worker = threading.Thread(target=self._run, name="apply", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Apply everything handed over, then end the thread. Blocks; call it off the loop."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(STOP_TIMEOUT_SECONDS)
+        if self._worker.is_alive():
+            self._worker.join(STOP_TIMEOUT_SECONDS)
 
     def wake(self) -> None:
         """Let the store use an idle moment, such as for a checkpoint that waits for one."""
@@ -141,7 +141,7 @@ class ApplyMachine:
             self._held = True
             self._changed.notify_all()
             if not self._changed.wait_for(
-                lambda: self._at_rest or not self._thread.is_alive(), HOLD_SECONDS_MAX
+                lambda: self._at_rest or not self._worker.is_alive(), HOLD_SECONDS_MAX
             ):
                 self._held = False
                 raise StorageError("the store is busy: try again")
@@ -156,7 +156,7 @@ class ApplyMachine:
     def wait_installed(self) -> None:
         """Block until no `install` waits any more, or applying has ended."""
         with self._changed:
-            while self._installing and self._thread.is_alive():
+            while self._installing and self._worker.is_alive():
                 self._changed.wait(INSTALLED_POLL_SECONDS)
 
     def apply(self, entries: Sequence[Entry]) -> None:

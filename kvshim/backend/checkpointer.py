@@ -63,7 +63,7 @@ class Checkpointer:
         self._ran = threading.Condition()
         self._wal_bytes = 0
         self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._worker: threading.Thread | None = None
         self._frames_at_last = 0
         self._behind = True
         self._unfinished = False
@@ -82,8 +82,8 @@ class Checkpointer:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
-        self._thread.start()
+        self._worker = threading.Thread(target=self._run, name="checkpoint", daemon=True)
+        self._worker.start()
 
     def wake(self) -> None:
         """What held the WAL back is gone: look soon."""
@@ -93,8 +93,8 @@ class Checkpointer:
         """End the thread; a checkpoint under way is finished."""
         self._stopping = True
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._worker is not None:
+            self._worker.join()
 
     def wait_for_room(self) -> None:
         """Hold the writer back, before a transaction, while checkpoints cannot keep up with it.
@@ -102,7 +102,7 @@ class Checkpointer:
         A reader that pins the WAL, from outside or a copy of the store, must not stop writes: then
         the WAL grows.
         """
-        if self._has_room() or self._thread is None:
+        if self._has_room() or self._worker is None:
             return
         self._wake.set()
         with self._ran:

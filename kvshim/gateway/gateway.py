@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
-from kvshim.errors import Code, RequestError, ResponseTooLarge, Stopped
+from kvshim.errors import (
+    Code,
+    DeadlineExceeded,
+    InternalError,
+    MessageTooLarge,
+    RequestError,
+    ResponseTooLarge,
+    Stopped,
+)
 from kvshim.gateway.calls import GatewayCall, GatewayStream
 from kvshim.gateway.mapping import compact, parse, to_json
 from kvshim.gateway.routes import method_at
@@ -24,14 +32,12 @@ from kvshim.metrics.calls import CallMetrics, MethodMetrics
 from kvshim.rpc import Bidi, Method, Reply, ServerStream, SlicedBody, Unary, service_of
 from kvshim.transport.codec import (
     CLIENT_API_VERSION,
-    InternalError,
-    MessageTooLarge,
     encode,
     kind_of,
     unknown_path,
 )
 from kvshim.transport.http2.request import parse_timeout
-from kvshim.transport.http2.runner import DeadlineExceeded, close
+from kvshim.transport.http2.streaming import close
 from kvshim.transport.inflight import InFlight
 from kvshim.transport.plain import ClientGone, Exchange, HeaderList
 

@@ -40,9 +40,13 @@ class CallKind(Enum):
     SERVER_STREAM = ("server_stream", "stream")
     BIDI_STREAM = ("bidi_stream", "stream")
 
-    def __init__(self, grpc_type: str, etcd_type: str) -> None:
-        self.grpc_type = grpc_type
-        self.etcd_type = etcd_type
+    @property
+    def grpc_type(self) -> str:
+        return self.value[0]
+
+    @property
+    def etcd_type(self) -> str:
+        return self.value[1]
 
 
 class MethodMetrics:

@@ -1,4 +1,4 @@
-"""Request and response messages as bytes, and the errors of transports, in grpc-go's words.
+"""Request and response messages as bytes, and what a path that nobody serves is told.
 
 Shared by all transports; knows no RPC library.
 """
@@ -10,32 +10,12 @@ from typing import assert_never
 
 from google.protobuf.message import DecodeError, Message
 
-from kvshim.errors import Code, RequestError
+from kvshim.errors import MalformedMessage, MessageTooLarge
 from kvshim.metrics.calls import CallKind
 from kvshim.rpc import Bidi, Method, ServerStream, Unary
 
 CLIENT_API_VERSION = "client-api-version"
 """Metadata in which clients tell their version, for a metric."""
-
-
-class MessageTooLarge(RequestError):
-    code = Code.RESOURCE_EXHAUSTED
-
-    def __init__(self, size: int, size_max: int) -> None:
-        super().__init__(f"grpc: received message larger than max ({size} vs. {size_max})")
-
-
-class MalformedMessage(RequestError):
-    code = Code.INTERNAL
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"grpc: error unmarshalling request: {reason}")
-
-
-class InternalError(RequestError):
-    """Our own bug, seen from outside; the log has the rest."""
-
-    code, text = Code.INTERNAL, "etcdserver: internal error"
 
 
 def decode(request: type[Message], data: bytes, size_max: int) -> Message:

@@ -16,13 +16,12 @@ from typing import Any, Protocol, TypeAlias, assert_never
 import grpc
 from google.protobuf.message import Message
 
-from kvshim.errors import Code, RequestError, Stopped
+from kvshim.errors import Code, InternalError, RequestError, Stopped
 from kvshim.metrics.calls import CallMetrics
 from kvshim.rpc import Bidi, Method, Reply, ServerStream, SlicedBody, Unary
 from kvshim.transport.client_certs import CertificateRefused, ClientCertificatePolicy
 from kvshim.transport.codec import (
     CLIENT_API_VERSION,
-    InternalError,
     decode,
     encode,
     kind_of,

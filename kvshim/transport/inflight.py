@@ -8,6 +8,7 @@ So unary calls get the grace, then every call left is cancelled and answered wit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from types import TracebackType
 from typing import Any
 
@@ -32,11 +33,8 @@ class InFlight:
 
     async def drain(self, grace_seconds: float) -> None:
         """Wait for unary calls, at most `grace_seconds`, then end whatever is left."""
-        try:
-            async with asyncio.timeout(grace_seconds):
-                await self._no_unary.wait()
-        except TimeoutError:
-            pass
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._no_unary.wait(), grace_seconds)
         for task in self._unary | self._streams:
             self._stopped.add(task)
             task.cancel()

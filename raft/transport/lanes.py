@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from random import random
 from typing import Final
 
@@ -132,11 +133,8 @@ class Lane:
         return True
 
     async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._moved.wait()
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._moved.wait(), seconds)
 
     def _flush(self) -> None:
         """All that was queued in this turn of the loop leaves in one write, as far as it may."""

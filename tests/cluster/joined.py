@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,8 +16,8 @@ from kvshim.errors import KvshimError
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.server.admin_socket import SOCKET_NAME, AdminClient
 from tests.support.datastore import free_ports
+from tests.support.program import KVSHIM
 
-KVSHIM = [sys.executable, "-m", "kvshim.cli.main"]
 _T = TypeVar("_T")
 
 
@@ -42,7 +41,7 @@ class Node:
             *self.flags,
         ]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*KVSHIM, *command, *flags], stdout=log, stderr=log)
+            self.process = subprocess.Popen([str(KVSHIM), *command, *flags], stdout=log, stderr=log)
 
     def line_for_another(self) -> str:
         """What `kvshim add-node` prints; this node may have no neighbour yet."""
@@ -110,7 +109,7 @@ def grow(first: Node, others: Sequence[Node]) -> None:
 
 def command(*arguments: str) -> str:
     done = subprocess.run(
-        [*KVSHIM, *arguments], capture_output=True, text=True, timeout=30, check=False
+        [str(KVSHIM), *arguments], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -118,7 +117,7 @@ def command(*arguments: str) -> str:
 
 def failing(*arguments: str) -> str:
     done = subprocess.run(
-        [*KVSHIM, *arguments], capture_output=True, text=True, timeout=30, check=False
+        [str(KVSHIM), *arguments], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.conftest import FormCluster
 from tests.cluster.member import Member
 from tests.cluster.test_kills import settle
+from tests.support.program import KVSHIM
 
 SECONDS_MAX = 60.0
-KVSHIM = Path(sys.prefix) / "bin" / "kvshim"
 
 
 def alarms(cluster: Cluster) -> set[tuple[int, int]]:

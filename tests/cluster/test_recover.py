@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tests.cluster.member import Member
 from tests.cluster.test_join import Node, command, until
 from tests.cluster.test_membership import add_learner, promote
 from tests.support.grpc_client import EtcdClient
+from tests.support.program import KVSHIM
 
 PREFIX = b"/registry/"
 WRITES = 150
@@ -31,9 +31,8 @@ SECONDS_MAX = 40.0
 
 
 def recover(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    kvshim = [sys.executable, "-m", "kvshim.cli.main", "recover", "--from-this-node"]
     return subprocess.run(
-        [*kvshim, "--data-dir", str(data_dir), *arguments],
+        [str(KVSHIM), "recover", "--from-this-node", "--data-dir", str(data_dir), *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

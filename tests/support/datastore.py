@@ -8,7 +8,6 @@ import enum
 import random
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+
+from tests.support.program import KVSHIM
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS_MAX = 40.0
@@ -33,7 +34,7 @@ class Kind(enum.StrEnum):
     def binary(self) -> Path:
         match self:
             case Kind.KVSHIM:
-                return Path(sys.prefix) / "bin" / "kvshim"
+                return KVSHIM
             case Kind.ETCD:
                 return REPOSITORY / "build" / "etcd"
 

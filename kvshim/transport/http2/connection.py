@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from kvshim.errors import RequestError
-from kvshim.transport.codec import MalformedMessage
+from kvshim.errors import MalformedMessage, RequestError
 from kvshim.transport.http2 import frames
 from kvshim.transport.http2.blocks import BlockReader, HeaderBlock
 from kvshim.transport.http2.control import ControlFrames, Handle

@@ -8,21 +8,13 @@ from __future__ import annotations
 import zlib
 from struct import Struct
 
-from kvshim.errors import Code, RequestError
-from kvshim.transport.codec import MalformedMessage, MessageTooLarge
+from kvshim.errors import MalformedMessage, MessageTooLarge, UnknownEncoding
 
 PREFIX = Struct(">BL")
 IDENTITY = "identity"
 GZIP = "gzip"
 GZIP_WINDOW_BITS = 31
 """zlib's way to say: gzip format, the largest window."""
-
-
-class UnknownEncoding(RequestError):
-    code = Code.UNIMPLEMENTED
-
-    def __init__(self, encoding: str) -> None:
-        super().__init__(f'grpc: Decompressor is not installed for grpc-encoding "{encoding}"')
 
 
 class MessageReader:

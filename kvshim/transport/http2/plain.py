@@ -141,6 +141,7 @@ class PlainRunner:
     def _over(self, call: PlainCall, *, is_answered: bool) -> None:
         driver, stream = call.driver, call.stream
         sender = driver.connection.sender
+        call.task = None
         stream.is_discarding = True
         if is_answered:
             sender.finish(stream)

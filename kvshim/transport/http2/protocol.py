@@ -260,7 +260,7 @@ class Http2Protocol(asyncio.Protocol):
     def _flush(self) -> None:
         self._is_flush_due = False
         transport, sender = self._transport, self.connection.sender
-        if transport is None or self._is_paused:
+        if transport is None or self._is_paused or transport.is_closing():
             return
         if sender.has_backlog:
             for stream in sender.pump(self._limits.write_buffer_bytes):

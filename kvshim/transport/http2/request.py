@@ -47,10 +47,17 @@ class Refusal(Enum):
     CONTENT_TYPE = (415, 13, "grpc: the content type of a call begins with application/grpc")
     TIMEOUT = (400, 13, "malformed grpc-timeout")
 
-    def __init__(self, http_status: int, code: int, text: str) -> None:
-        self.http_status = http_status
-        self.code = code
-        self.text = text
+    @property
+    def http_status(self) -> int:
+        return self.value[0]
+
+    @property
+    def code(self) -> int:
+        return self.value[1]
+
+    @property
+    def text(self) -> str:
+        return self.value[2]
 
 
 @dataclass(frozen=True, slots=True)

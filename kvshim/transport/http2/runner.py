@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, assert_never
 
-from kvshim.errors import Code, RequestError, ResponseTooLarge, Stopped
+from kvshim.errors import (
+    Code,
+    DeadlineExceeded,
+    InternalError,
+    MalformedMessage,
+    RequestError,
+    Stopped,
+)
 from kvshim.metrics.calls import CallMetrics
 from kvshim.rpc import (
-    MESSAGE_BYTES_MAX,
     Bidi,
     Method,
     QuickHandler,
@@ -26,15 +32,13 @@ from kvshim.rpc import (
 )
 from kvshim.transport.codec import (
     CLIENT_API_VERSION,
-    InternalError,
-    MalformedMessage,
     decode,
     encode,
     kind_of,
 )
 from kvshim.transport.http2.call import Driver, Http2BidiCall, Http2Call
 from kvshim.transport.http2.stream import State, Stream
-from kvshim.transport.http2.wire import ErrorCode
+from kvshim.transport.http2.streaming import send_all, send_slices
 from kvshim.transport.inflight import InFlight, Tracked
 
 CLIENT_TIMER_SECONDS = 0.05
@@ -42,10 +46,6 @@ CLIENT_TIMER_SECONDS = 0.05
 
 LogFailure: TypeAlias = Callable[[str, BaseException], None]
 """Told the path of a method and the exception that no handler should have let through."""
-
-
-class DeadlineExceeded(RequestError):
-    code, text = Code.DEADLINE_EXCEEDED, "context deadline exceeded"
 
 
 @dataclass(slots=True)
@@ -175,6 +175,7 @@ class MethodRunner(ABC):
 
     def _over(self, call: Http2Call, code: Code) -> None:
         call.is_over = True
+        call.task = None  # which knows the call: not a cycle for the collector to find
         if call.timer is not None:
             call.timer.cancel()
         self._metrics.call_ended(code, self._loop.time() - call.began)
@@ -242,7 +243,7 @@ class UnaryRunner(OneRequestRunner):
             request = decode(self._request, data, self._options.message_bytes_max)
         reply = await self._handler(request, call)
         if isinstance(reply, SlicedBody):
-            await self._send_slices(call, reply)
+            await send_slices(call, reply)
             self._metrics.message_sent(reply.length)
         else:
             self._reply(call, encode(reply))
@@ -250,32 +251,6 @@ class UnaryRunner(OneRequestRunner):
     def _reply(self, call: Http2Call, message: bytes) -> None:
         call.driver.connection.sender.reply(call.stream, message)
         self._metrics.message_sent(len(message))
-
-    async def _send_slices(self, call: Http2Call, body: SlicedBody) -> None:
-        """Send a message as its slices come; one that comes short ends by a reset."""
-        if body.length > MESSAGE_BYTES_MAX:
-            raise ResponseTooLarge(body.length, MESSAGE_BYTES_MAX)
-        sender = call.driver.connection.sender
-        left = body.length
-        has_begun = False
-        try:
-            async for part in body.slices:
-                if not has_begun:
-                    sender.begin_message(call.stream, body.length)
-                    has_begun = True
-                left -= len(part)
-                if left < 0:
-                    break
-                await call.send_part(part)
-            if left:
-                raise ValueError(f"sliced body of {body.length} bytes came as {body.length - left}")
-        except BaseException:
-            if has_begun:
-                sender.reset(call.stream, ErrorCode.INTERNAL_ERROR)
-            raise
-        finally:
-            await close(body.slices)
-        sender.end(call.stream)
 
 
 class ServerStreamRunner(OneRequestRunner):
@@ -286,15 +261,7 @@ class ServerStreamRunner(OneRequestRunner):
     async def _serve(self, call: Http2Call, data: bytes) -> None:
         self._metrics.message_received(len(data))
         request = decode(self._request, data, self._options.message_bytes_max)
-        replies = self._handler(request, call)
-        try:
-            async for reply in replies:
-                message = encode(reply)
-                await call.send_message(message)
-                self._metrics.message_sent(len(message))
-        finally:
-            await close(replies)
-        call.driver.connection.sender.end(call.stream)
+        await send_all(call, self._handler(request, call), self._metrics.message_sent)
 
 
 class BidiRunner(MethodRunner):
@@ -343,9 +310,3 @@ def runner_of(method: Method, metrics: CallMetrics, options: RunnerOptions) -> M
 
 def _code_of_reset(call: Http2Call) -> Code:
     return Code.DEADLINE_EXCEEDED if call.is_expired else Code.CANCELLED
-
-
-async def close(replies: AsyncIterator[Any]) -> None:
-    """A generator left halfway must free what it holds now, not when it is collected."""
-    if isinstance(replies, AsyncGenerator):
-        await replies.aclose()

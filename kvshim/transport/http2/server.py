@@ -149,8 +149,7 @@ class Http2Server:
         if serving.protocols:
             serving.none_left.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_SECONDS_MAX):
-                    await serving.none_left.wait()
+                await asyncio.wait_for(serving.none_left.wait(), CLOSE_SECONDS_MAX)
         for protocol in list(serving.protocols):
             protocol.abort()
 

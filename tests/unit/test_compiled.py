@@ -1,0 +1,68 @@
+"""What `make wheel` compiles keeps the rules of docs/adr/0020-compiled.md, which mypyc needs.
+
+A coroutine of mypyc has no exception state of its own. What it awaits while it handles an exception
+lets others run with that exception as theirs; an `await` in `finally` then raises theirs.
+"""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+AWAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
+
+
+def compiled() -> Iterator[Path]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    hook = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["mypyc"]
+    for pattern in hook["include"]:
+        found = sorted(ROOT.glob(pattern))
+        assert found, f"{pattern} is nowhere"
+        for path in found:
+            at = path.relative_to(ROOT).as_posix()
+            if path.name != "__init__.py" and at not in hook["exclude"]:
+                yield path
+
+
+def waiting(parts: list[ast.stmt]) -> Iterator[int]:
+    for part in parts:
+        yield from (node.lineno for node in ast.walk(part) if isinstance(node, AWAITS))
+
+
+def against_the_rules(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        lines: list[int] = []
+        if isinstance(node, ast.AsyncWith):
+            lines = [node.lineno]
+        elif isinstance(node, ast.Try):
+            lines = [*waiting(node.finalbody)]
+            for handler in node.handlers:
+                lines += waiting(handler.body)
+        elif isinstance(node, ast.ClassDef) and any(
+            ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases
+        ):
+            fixed = [part for part in node.body if isinstance(part, ast.Assign)]
+            lines = [part.lineno for part in fixed]
+        yield from (f"{path.name}:{line}" for line in lines)
+
+
+@pytest.mark.parametrize("path", [*compiled()], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_it_can_be_compiled(path):
+    """No await while an exception is handled, no class attribute that overrides an exception's."""
+    assert list(against_the_rules(path)) == []
+
+
+def test_the_rules_see_what_breaks_them(tmp_path):
+    """Each of these went wrong in a compiled kvshim."""
+    for text in (
+        "async def f(a):\n    try:\n        await a\n    finally:\n        await a.close()",
+        "async def f(a):\n    try:\n        await a\n    except OSError:\n        await a.close()",
+        "async def f(a):\n    async with a:\n        pass",
+        "class Refused(RequestError):\n    code = 5",
+    ):
+        sample = tmp_path / "sample.py"
+        sample.write_text(text)
+        assert list(against_the_rules(sample))
