@@ -1,12 +1,13 @@
 """Options and fixtures of every conformance test: which datastore is on trial."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from conformance.servers import Datastore, Kind
-from conformance.summary import counted, lines
+from conformance.summary import counted, lines, suite_of
+from conformance.turns import group, rank, turn
 
 USERS = Path(__file__).resolve().parent / "users"
 
@@ -43,6 +44,26 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """`conformance/users` takes minutes and programs from Debian: only if asked for."""
     inside = collection_path == USERS or USERS in collection_path.parents
     return True if inside and not config.getoption("--users") else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "alone: no other test of the suites runs beside it")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first; a group stays with one worker."""
+    items.sort(key=lambda item: rank(suite_of(item.nodeid)))
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            name = group(item.path, suite_of(item.nodeid))
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    """Before its time is counted, a test waits for its turn."""
+    with turn(item):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def _checks(report: pytest.TestReport, suite: str, on_trial: Kind) -> Iterable[t
     one = Counts(**{report.outcome: 1})
     if suite in COMPARING:
         return [(kind, one) for kind in COLUMNS]
-    parameters = report.nodeid.partition("[")[2].rstrip("]").split("-")
+    parameters = report.nodeid.partition("[")[2].rpartition("]")[0].split("-")
     named = [kind for kind in COLUMNS if kind.value in parameters]
     return [(named[0] if named else on_trial, one)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from conformance.differential.compare import Difference, first_difference
 from conformance.differential.run import Run
 from conformance.differential.steps import Sequence
 from conformance.servers import Datastore, Kind
+from tests.support.memory import directory_in_memory
 
 PEER_URL = "http://127.0.0.1:2380"
 REQUEST_BYTES_MAX = 100_000
@@ -25,7 +25,6 @@ ALIKE = (
     "--log-level=error",
 )
 """Names and URLs make ids: with the same ones they are the same."""
-IN_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +53,7 @@ class Pair:
         self.stop()
 
     def start(self) -> None:
-        where = IN_MEMORY if IN_MEMORY.is_dir() else None
-        self._directory = Path(tempfile.mkdtemp(prefix="differential-", dir=where))
+        self._directory = directory_in_memory("differential-")
         self._stores = [
             Datastore(kind, self._directory / f"{number}-{kind.value}", _flags(kind))
             for number, kind in enumerate(self._kinds)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from kvshim.api.watch import WatchService
@@ -24,6 +22,7 @@ from kvshim.mvcc.store import Store
 from kvshim.pb.etcd import kv_pb2, rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.watch.hub import Hub
+from tests.support.memory import directory_in_memory
 from tests.watch.conftest import Client, header_of
 from tests.watch.fakes import FakeLog
 
@@ -33,11 +32,11 @@ OPTIONS = BackendOptions(page_size=1024)
 
 
 class Rooms:
-    """One server's rooms on a directory of its own; `close` it."""
+    """One server's rooms on a directory of its own, in memory; `close` it."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self._directory = Path(tempfile.mkdtemp(prefix="kvshim-test-"))
+        self._directory = directory_in_memory("kvshim-test-")
         self._readers = ThreadPoolExecutor(1)
         self._open()
         self.told: dict[int, list[kv_pb2.Event]] = {}

@@ -9,7 +9,6 @@ log is cut while entries are written.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -22,6 +21,7 @@ from raft.storage import LogStorage
 from tests.powercut.vfs import Disk as Platter
 from tests.sim.disk import Disk, DiskFull
 from tests.sim.machine import Registers
+from tests.support.memory import directory_in_memory
 
 CLUSTER: Final = 7
 STEPS_MAX: Final = 10
@@ -66,7 +66,7 @@ class FileDisk(Disk):
     def start(self) -> None:
         if self._platter is None:
             self._platter = Platter(self._random)
-            self._root = Path(tempfile.mkdtemp(prefix="sim-"))
+            self._root = directory_in_memory("sim-")
             self._home = self._root / "0"
             self._home.mkdir()
             self._open()

@@ -7,9 +7,7 @@ Opens what `kvshim.node.storage` opens: raft.db and the generation of kv.db that
 from __future__ import annotations
 
 import shutil
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 from random import Random
 
 from kvshim.apply.snapshots import Generations
@@ -25,6 +23,7 @@ from raft.interface import MemberId, Membership
 from raft.storage import LogStorage
 from tests.powercut import names
 from tests.powercut.vfs import Disk as Platter
+from tests.support.memory import directory_in_memory
 
 CLUSTER = 7
 STEPS_MAX = 25
@@ -38,7 +37,7 @@ class Files:
     def __init__(self, number: int, random: Random, first_members: Membership | None) -> None:
         self._number, self._random = MemberId(number), random
         self._first = first_members
-        self._root = Path(tempfile.mkdtemp(prefix="sim-"))
+        self._root = directory_in_memory("sim-")
         self._lives = 0
         self._power_fails = False
         self._storage: Storage | None = None
