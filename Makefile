@@ -57,7 +57,7 @@ test: $(SETUP) lint type ## lint, types and all tests that need no Go (a quarter
 
 conformance: $(CONFORMANCE_SETUP) $(TESTED) ## real etcd, etcdctl and kube-apiserver, built from their Go modules
 	$(BIN)/python conformance/build.py
-	$(AS_TESTED) $(PYTEST) conformance -q
+	$(AS_TESTED) $(PYTEST) conformance -n $(JOBS) --dist loadgroup --no-loadscope-reorder -q
 
 users: $(CONFORMANCE_SETUP) ## Patroni, CoreDNS and etcdctl's own checks at work on kvshim (needs Debian's postgresql and patroni)
 	$(BIN)/python conformance/build.py etcd etcdctl coredns

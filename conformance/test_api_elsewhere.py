@@ -23,7 +23,13 @@ ENDED = re.compile(r"(\d+) (\w+)")
 
 
 @pytest.mark.timeout(SECONDS_MAX + 10)
-@pytest.mark.parametrize("where", ["--datastore=etcd", "--transport=grpcio"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(where, marks=pytest.mark.xdist_group(where))
+        for where in ("--datastore=etcd", "--transport=grpcio")
+    ],
+)
 def test_the_api_stories_pass(where: str, record_property: Recorder):
     if "etcd" in where and not (ROOT / "build" / "etcd").exists():
         pytest.fail("build/etcd is missing; `python conformance/build.py etcd` builds it")

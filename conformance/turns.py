@@ -16,7 +16,7 @@ import pytest
 
 from conformance.servers import BUILD_DIR
 
-LONG_FIRST = ("storage", "kubernetes", "differential")
+LONG_FIRST = ("storage", "kubernetes", "differential", "api_elsewhere")
 """Suites by what they are named after, a folder; all others follow in pytest's order and fill up
 what is left of the time."""
 ONE_WORKER = ("kubernetes",)
