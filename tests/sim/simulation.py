@@ -124,8 +124,12 @@ class Simulation:
                 f" at {self.world.now_us / 1e6:.6f} s: {type(error).__name__}: {error}\n{trace}"
             ) from error
         finally:
-            for member in self.members.values():
-                member.disk.close()
+            self.close()
+
+    def close(self) -> None:
+        """The files of all members are gone; `run` does it, too."""
+        for member in self.members.values():
+            member.disk.close()
 
     def _run(self) -> Report:
         for _, member in sorted(self.members.items()):

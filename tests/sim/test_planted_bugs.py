@@ -18,6 +18,7 @@ def first_failure(bug: Bug) -> str | None:
         for seed in range(SEEDS_MAX):
             simulation = Simulation(seed, files=bug.files, whole=bug.whole)
             if simulation.trouble.mood is not bug.mood:
+                simulation.close()
                 continue
             try:
                 simulation.run()

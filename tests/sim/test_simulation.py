@@ -73,5 +73,4 @@ def test_a_full_disk_stops_one_member_and_the_others_go_on():
     simulation.clients.stopped = True
     world.run_until(16_000_000)
     simulation._check_equal()
-    for member in simulation.members.values():
-        member.disk.close()
+    simulation.close()
