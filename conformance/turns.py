@@ -34,15 +34,15 @@ def rank(suite: str) -> int:
 
 
 @contextmanager
-def turn(item: pytest.Item) -> Iterator[None]:
+def turn(item: pytest.Item, directory: Path = BUILD_DIR) -> Iterator[None]:
     """Wait until a test may run, and let no other in that it must not meet.
 
     Who waits for the room holds the door: nobody overtakes a test that waits to be alone.
     """
     how = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
-    BUILD_DIR.mkdir(exist_ok=True)
-    with (BUILD_DIR / ".room.lock").open("w") as room:
-        with (BUILD_DIR / ".door.lock").open("w") as door:
+    directory.mkdir(exist_ok=True)
+    with (directory / ".room.lock").open("w") as room:
+        with (directory / ".door.lock").open("w") as door:
             fcntl.flock(door, fcntl.LOCK_EX)
             fcntl.flock(room, how)
         yield
