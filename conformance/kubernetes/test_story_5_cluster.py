@@ -47,6 +47,8 @@ PAUSED_SECONDS = 3.0
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 0.5
 SECONDS_MAX = 60.0
+SETUP_SECONDS_MAX = 120.0
+"""Of three nodes and an API server beside another suite."""
 
 
 @dataclass(slots=True)
@@ -211,6 +213,7 @@ def kill(story: Story, member: Member) -> None:
     story.go_on()
 
 
+@pytest.mark.timeout(SETUP_SECONDS_MAX + SECONDS_MAX * 2)
 def test_members_go_one_at_a_time_and_no_watch_begins_anew(story: Story) -> None:
     pid, filled = story.apiserver.pid, story.initializations()
     story.go_on()
