@@ -6,6 +6,7 @@ store, a compaction from the start or other flags takes a process of its own.
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +17,11 @@ Launch = Callable[..., EtcdClient]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
     for item in items:
-        # Tests of one file share servers, so parallel workers take whole files.
-        item.add_marker(pytest.mark.xdist_group(item.path.name))
+        if here in item.path.parents:
+            # Tests of one file share servers, so parallel workers take whole files.
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
     if config.getoption("--datastore") == Kind.KVSHIM.value:
         return
     skip = pytest.mark.skip(reason="kvshim only")
