@@ -33,6 +33,7 @@ $(SETUP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kvshim needs Python 3.11 or newer: call make with PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m compileall -q kvshim raft
 	@touch $@
 
 $(CONFORMANCE_SETUP): $(SETUP)

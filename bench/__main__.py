@@ -133,6 +133,7 @@ def main(arguments: Sequence[str]) -> int:
                 build.build(build.TARGETS[kind.value])
         load.build()
         program = versions.Program.now()
+        program.compile()
         results = measure(plan, lambda line: print(line, flush=True))
         if Kind.KVSHIM in plan.servers:
             program.require_unchanged()

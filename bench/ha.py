@@ -149,6 +149,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for."""
     kinds = [Kind(options.only)] if options.only else [Kind.ETCD, Kind.KVSHIM]
     program = versions.Program.now()
+    program.compile()
     busy = usage.machine_busy_seconds(), time.monotonic()
     killed = gaps(kinds, options.kills, kill=True) if options.kills else {}
     stopped = gaps(kinds, options.stops, kill=False) if options.stops else {}

@@ -1,4 +1,4 @@
-"""Which programs a measurement is about; reads the checkout, changes nothing.
+"""Which programs a measurement is about; reads the checkout, leaves it as it is but for bytecode.
 
 kvshim runs from its sources, or compiled from them by make, so a measurement stands for one version
 only if these stay as they are from its first round to its last.
@@ -6,6 +6,7 @@ only if these stay as they are from its first round to its last.
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import subprocess
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ class Program:
     def now(cls, root: Path = ROOT) -> Self:
         """The program in this checkout."""
         return cls(_kvshim_version(root), _digest(root), root)
+
+    def compile(self) -> None:
+        """To bytecode, as pip does on installing it: else each start may compile it all anew."""
+        for package in PACKAGES:
+            compileall.compile_dir(self.root / package, quiet=1)
 
     def require_unchanged(self) -> None:
         """Raises VersionError if the sources are no longer those that this describes."""

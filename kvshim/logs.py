@@ -16,11 +16,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-import structlog
-from structlog.typing import Processor
-
 from kvshim.config import ConfigError, LogConfig, LogFormat, Url
+from kvshim.lazy import without
 from kvshim.logrotate import RotatingFile
+
+with without("rich"):  # structlog would load it for tracebacks in colour: 4 MiB for lines in JSON
+    import structlog
+    from structlog.typing import Processor
 
 
 class Event(StrEnum):

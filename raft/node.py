@@ -1,11 +1,11 @@
 """The running member: inputs from the event loop and from peers in, committed entries out.
 
 Two threads belong to a `Node`. "raft" owns the core and the `LogStorage`: it sleeps until something
-comes or a tick is due, takes all that waits, sends what may leave before the disk, makes the rest
-durable with one fsync and hands over what is committed; while the state machine applies one batch
-on a thread of its own, the next one is already being written. It does nothing else, so a disk
-that hangs keeps heartbeats from leaving and another member takes over. While it sleeps, the event
-loop uses the core itself for reads and heartbeats, which seldom need the disk (`_now_or_soon`).
+comes, takes all that waits, sends what may leave before the disk, makes the rest durable with one
+fsync and hands over what is committed; while the state machine applies one batch on a thread of
+its own, the next one is already being written. It does nothing else, so a disk that hangs keeps
+heartbeats from leaving and another member takes over. While it sleeps, the event loop uses the
+core itself for time, reads and heartbeats, which seldom need the disk (`_now_or_soon`).
 "raft-checkpoint" copies the WAL into the file (`raft.wal_copying`).
 """
 
@@ -54,11 +54,11 @@ from raft.member import Member
 from raft.options import Messenger, NodeHooks, NodeOptions
 from raft.snapshots import SnapshotSender
 from raft.storage import LogStorage
+from raft.ticking import Ticking
 from raft.wal_copying import WalCopying
 
-TICKS_MISSED_MAX: Final = 2
-"""Ticks made up for after the thread was held up: what waited in the queue comes first, and a
-member that heard nothing because it did not listen shall not call an election for it."""
+SLEEP_SECONDS_MAX: Final = 2.0
+"""After which the raft thread looks what the state machine has applied, though nothing came."""
 
 CHANGE_ANSWER_SECONDS: Final = 1.0
 """How long a forwarded change of members waits to hear that the leader refused it."""
@@ -118,6 +118,8 @@ class Node:
         self._at_work = threading.Lock()
         self._left_over: Ready | None = None
         self._loop_thread = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._offer_at = 0.0
         self._changes: dict[int, asyncio.Future[None]] = {}
         self._reads: dict[int, asyncio.Future[Index]] = {}
         self._read_number = 0
@@ -151,6 +153,7 @@ class Node:
             await self._over  # the thread's last word comes before the loop may close
         ready.result()
         self._state = _State.RUNNING
+        self._set_timer()
 
     async def stop(self) -> None:
         """Make what was proposed durable, hand it over, close the file."""
@@ -159,6 +162,7 @@ class Node:
             return
         if self._state is _State.RUNNING:
             self._state = _State.STOPPED
+            self._stop_timer()
             self._queue.put(self._stop)
         await asyncio.shield(self._over)
 
@@ -381,8 +385,12 @@ class Node:
         for sequence in sequences:
             if (change := self._changes.get(sequence)) is not None:
                 self._tell(change)
+            waited = self._holding.waits
             if self._holding.refused(sequence):
                 self._queue.put(_nothing)
+            elif self._holding.waits and not waited:
+                self._offer_at = time.monotonic() + self._options.tick_seconds
+                self._queue.put(_nothing)  # so that the thread sleeps until then
 
     def looked(self, ready: Ready) -> None:
         """Publish the member's view before votes and acknowledgements leave."""
@@ -404,6 +412,13 @@ class Node:
     def _core_member(self) -> Member:
         assert self._member_or_none is not None
         return self._member_or_none
+
+    _ticking_or_none: Ticking | None = None
+
+    @property
+    def _ticking(self) -> Ticking:
+        assert self._ticking_or_none is not None
+        return self._ticking_or_none
 
     _holding_or_none: Holding | None = None
 
@@ -430,14 +445,16 @@ class Node:
 
     def _begin(self) -> None:
         limits, machine = self._options, self._machine_in_use
-        core = CoreOptions(
+        options = CoreOptions(
             self._member_id,
             election_ticks=limits.election_ticks,
             heartbeat_ticks=limits.heartbeat_ticks,
             cache_bytes_max=limits.cache_bytes_max,
         )
-        self._member_or_none = Member(self._storage, machine, self, core, limits.retention)
+        self._member_or_none = Member(self._storage, machine, self, options, limits.retention)
         self._holding_or_none = Holding(self._member_or_none)
+        core, tick_seconds = self._member_or_none.core, limits.tick_seconds
+        self._ticking_or_none = Ticking(core, tick_seconds, time.monotonic())
         self._storage.set_identity(self._cluster_id, self._member_id)
         self._copying = WalCopying(
             self._storage,
@@ -455,9 +472,8 @@ class Node:
 
     def _serve(self) -> None:
         try:
-            next_tick = time.monotonic() + self._options.tick_seconds
             while not self._stopping:
-                next_tick = self._turn(next_tick)
+                self._turn()
             assert self._copying is not None
             self._copying.close()
             self._storage.close()
@@ -467,20 +483,23 @@ class Node:
             fatal = error if isinstance(error, LogError) else LogError(f"the log stops: {error}")
             self._hooks.on_fatal(fatal)
 
-    def _turn(self, next_tick: float) -> float:
-        """Sleep until there is something, do all of it; returns when the next tick is due."""
+    def _turn(self) -> None:
+        """Sleep until there is something, do all of it."""
         first: _Input | None = None
+        seconds = SLEEP_SECONDS_MAX
+        if self._holding.waits or self._adoption is not None:
+            seconds = max(0.0, self._offer_at - time.monotonic())
         with suppress(Empty):
-            wait_seconds = next_tick - time.monotonic()
-            first = self._queue.get(timeout=wait_seconds) if wait_seconds > 0 else None
+            first = self._queue.get(timeout=seconds)
         with self._at_work:
             try:
-                return self._work(first, next_tick)
+                self._work(first)
+                self._look_at_time()
             except Exception:
                 self._state = _State.STOPPED  # before the event loop may use the core again
                 raise
 
-    def _work(self, first: _Input | None, next_tick: float) -> float:
+    def _work(self, first: _Input | None) -> None:
         member = self._core_member
         if self._left_over is not None:
             left_over, self._left_over = self._left_over, None
@@ -490,11 +509,9 @@ class Node:
         if applied > member.core.applied_index:
             member.core.applied(applied)
         now = time.monotonic()
-        if now >= next_tick:
-            missed = int((now - next_tick) / self._options.tick_seconds) + 1
-            for _ in range(min(missed, TICKS_MISSED_MAX)):
-                member.core.tick()
-            next_tick = now + self._options.tick_seconds
+        self._ticking.pass_to(now)
+        if now >= self._offer_at:
+            self._offer_at = now + self._options.tick_seconds
             self._holding.ticked(now)
         self._holding.offer(now)
         if commands:
@@ -507,7 +524,6 @@ class Node:
             self._taken_bytes += sum(map(len, commands))
         assert self._copying is not None
         self._copying.look()
-        return next_tick
 
     def _adopt(self, adoption: _Adoption) -> None:
         """Once what came is part of what was handed over: all of that is durable in the log."""
@@ -542,7 +558,12 @@ class Node:
         return commands
 
     def _now_or_soon(self, action: Callable[[], None]) -> None:
-        """On the event loop: use the core at once if the raft thread sleeps, else queue this.
+        """On the event loop: use the core at once if the raft thread sleeps, else queue this."""
+        if not self._now(action):
+            self._queue.put(action)
+
+    def _now(self, action: Callable[[], None]) -> bool:
+        """On the event loop: use the core if the raft thread sleeps; else return False.
 
         A linearizable read visits the core five times, on two or three members. To wake a thread
         for each, and to wait for the interpreter's lock on the way there and back, cost more
@@ -551,27 +572,57 @@ class Node:
         """
         free = self._state is _State.RUNNING and self._queue.empty()
         if not free or not self._at_work.acquire(blocking=False):
-            self._queue.put(action)
-            return
+            return False
         try:
             if self._left_over is not None:
-                self._queue.put(action)
-                return
+                return False
             action()
             self._left_over = self._core_member.work_without_disk()
             if self._left_over is not None:
                 self._queue.put(_nothing)
+            self._look_at_time()
         except Exception as error:
             self._state = _State.STOPPED
             self._queue.put(partial(_raise, error))
         finally:
             self._at_work.release()
+        return True
+
+    # -- time: a timer of the event loop, so that a member at rest does not wake its thread
+
+    def _look_at_time(self) -> None:
+        """After whatever was done to the core: see that the timer runs when something is due.
+
+        It may run earlier and find nothing; it is left alone then.
+        """
+        self._ticking.look()
+        timer = self._timer
+        if timer is None or self._ticking.due_at < timer.when():
+            self._call_loop(self._set_timer)
+
+    def _set_timer(self) -> None:
+        assert self._loop is not None
+        self._stop_timer()
+        if self._state is _State.RUNNING:
+            self._timer = self._loop.call_at(self._ticking.due_at, self._on_timer)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        """Something is due; the thread, if it is at work, sees to it and sets the timer again."""
+        self._timer = None
+        if not self._now(lambda: self._ticking.pass_to(time.monotonic())):
+            self._queue.put(_nothing)
 
     def _forget_change(self, sequence: int) -> None:
         self._changes.pop(sequence, None)
 
     def _step(self, messages: Sequence[Message]) -> None:
         core = self._core_member.core
+        self._ticking.settle(time.monotonic())
         full = self._unapplied_bytes() >= self._options.unapplied_bytes_max
         for message in messages:
             if full and isinstance(message, AppendRequest) and message.entries:

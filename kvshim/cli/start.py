@@ -18,6 +18,7 @@ from kvshim.config import (
     LogFormat,
     Notice,
     NoticeKind,
+    TransportKind,
     VersionWanted,
     load,
 )
@@ -65,8 +66,9 @@ def _start(config: Config, notices: Sequence[Notice]) -> int:
     )
     for notice in notices:
         log.warn(_EVENTS[notice.kind], name=notice.name, reason=notice.reason)
-    prepare_grpc(config.client_tls.cipher_suites)
-    from kvshim.node.run import run_node  # only now: it loads grpc, which reads the environment
+    if config.transport is TransportKind.GRPCIO:
+        prepare_grpc(config.client_tls.cipher_suites)
+    from kvshim.node.run import run_node  # only now: it may load grpc, which reads the environment
 
     try:
         return run_node(config, log, lambda: _greet(config))

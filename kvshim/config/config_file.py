@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-
-import yaml
+from typing import TYPE_CHECKING
 
 from kvshim.config.errors import ConfigError
 from kvshim.config.flag import Flag, Kind
 from kvshim.config.settings import Notice, NoticeKind, Settings, Source, value_error
 from kvshim.config.tables import BY_NAME, nearest
+from kvshim.lazy import Lazily
+
+if TYPE_CHECKING:
+    import yaml
+else:
+    yaml = Lazily("yaml")
 
 _CLIENT_TLS = "client-transport-security"
 _PEER_TLS = "peer-transport-security"

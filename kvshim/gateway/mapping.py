@@ -12,13 +12,18 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from kvshim.gateway.values import NotJson
+from kvshim.lazy import Lazily
+
+if TYPE_CHECKING:
+    from google.protobuf import json_format
+else:
+    json_format = Lazily("google.protobuf.json_format")
 
 DEPTH_MAX = 100
 """Of nested messages: transactions in transactions, above all."""

@@ -18,7 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from kvshim.metrics.instruments import PAUSE_SECONDS, Callbacks
 
-SAMPLE_INTERVAL_SECONDS = 0.25
+SAMPLE_INTERVAL_SECONDS = 0.5
 BUSY_INTERVAL_SECONDS = 0.01
 BUSY_SHARE = 0.1
 """Of a core, used by all threads since the last sample: above it the loop is sampled more often."""
@@ -61,8 +61,9 @@ def _descriptors_limit() -> float:
 class Sampler:
     """Now and then: how late the loop ran this timer, and the collections since the last time.
 
-    Four times a second while the process rests, so that this wakes nobody; a hundred times a second
-    while it works, so that a short pause under load is seen and a share of 99.9 % means something.
+    Twice a second while the process rests, together with what else wakes the loop then; a hundred
+    times a second while it works, so that a short pause under load is seen and a share of 99.9 %
+    means something.
 
     The collector may run at any allocation, even inside a lock of the metrics library, so its
     callback only appends to a deque; the timer does the counting.
@@ -73,6 +74,7 @@ class Sampler:
         self._loop = loop
         self._began = 0.0
         self._due = 0.0
+        self._interval = 0.0
         self._cpu_seconds = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._collection_began = 0.0
@@ -90,13 +92,14 @@ class Sampler:
             gc.callbacks.remove(self._on_collection)
 
     def _arm(self, interval: float) -> None:
+        self._interval = interval
         self._began = self._loop.time()
-        self._due = self._began + interval
+        self._due = self._began + interval - self._began % interval
         self._timer = self._loop.call_at(self._due, self._sample)
 
     def _sample(self) -> None:
         now, cpu_seconds = self._loop.time(), time.process_time()
-        self._observe(max(0.0, now - self._due), self._due - self._began)
+        self._observe(max(0.0, now - self._due), self._interval)
         while self._pauses:
             self._metrics.gc_pause_seconds.observe(self._pauses.popleft())
         busy = cpu_seconds - self._cpu_seconds > BUSY_SHARE * (now - self._began)

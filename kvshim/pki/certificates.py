@@ -12,21 +12,22 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvshim.errors import KvshimError
+from kvshim.lazy import Lazily
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509 import oid
+else:
+    x509 = Lazily("cryptography.x509")
+    hashes = Lazily("cryptography.hazmat.primitives.hashes")
+    serialization = Lazily("cryptography.hazmat.primitives.serialization")
+    ec = Lazily("cryptography.hazmat.primitives.asymmetric.ec")
+    oid = Lazily("cryptography.x509.oid")
 
 CA_VALIDITY: Final = timedelta(days=365 * 20)
 NODE_VALIDITY: Final = timedelta(days=365)
@@ -35,10 +36,9 @@ CLOCK_SKEW: Final = timedelta(minutes=5)
 
 CSR_BYTES_MAX: Final = 8 << 10
 
-_CURVE: Final = ec.SECP256R1
 _LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 
-PrivateKey = ec.EllipticCurvePrivateKey
+PrivateKey: TypeAlias = "ec.EllipticCurvePrivateKey"
 
 
 class PkiError(KvshimError):
@@ -46,21 +46,27 @@ class PkiError(KvshimError):
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateInfo:
-    """What a certificate says, for people and for checks. Times are seconds since 1970."""
+class Validity:
+    """From when to when a certificate holds, in seconds since 1970."""
+
+    not_before: float
+    not_after: float
+
+    def renewal_due(self, now: float) -> bool:
+        """Has the last third of its life begun?"""
+        return now >= self.not_after - (self.not_after - self.not_before) / 3
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateInfo(Validity):
+    """What a certificate says, for people and for checks."""
 
     subject: str
     hosts: tuple[str, ...]
     cluster_id: int
     member_id: int
-    not_before: float
-    not_after: float
     is_ca: bool
     fingerprint: str
-
-    def renewal_due(self, now: float) -> bool:
-        """Has the last third of its life begun?"""
-        return now >= self.not_after - (self.not_after - self.not_before) / 3
 
 
 class CertificateAuthority:
@@ -96,7 +102,7 @@ class CertificateAuthority:
             )
             .sign(key, hashes.SHA256())
         )
-        return cls(key_pem(key), certificate.public_bytes(Encoding.DER))
+        return cls(key_pem(key), certificate.public_bytes(serialization.Encoding.DER))
 
     def issue(
         self,
@@ -120,7 +126,7 @@ class CertificateAuthority:
             x509.UniformResourceIdentifier(f"kvshim:cluster:{cluster_id:016x}"),
             x509.UniformResourceIdentifier(f"kvshim:member:{member_id:016x}"),
         ]
-        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        usages = [oid.ExtendedKeyUsageOID.SERVER_AUTH, oid.ExtendedKeyUsageOID.CLIENT_AUTH]
         ca_public = self._key.public_key()
         certificate = (
             x509.CertificateBuilder()
@@ -139,23 +145,25 @@ class CertificateAuthority:
             )
             .sign(self._key, hashes.SHA256())
         )
-        return certificate.public_bytes(Encoding.DER)
+        return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def new_key() -> PrivateKey:
     """A node's or a CA's key."""
-    return ec.generate_private_key(_CURVE())
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def key_pem(key: PrivateKey) -> bytes:
     """The key as a file holds it."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def load_key(pem: bytes) -> PrivateKey:
     """Raises `PkiError`."""
     try:
-        key = load_pem_private_key(pem, password=None)
+        key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -166,7 +174,7 @@ def load_key(pem: bytes) -> PrivateKey:
 def make_csr(key: PrivateKey) -> bytes:
     """A request (PKCS #10, DER) that proves possession of the key and asks for nothing more."""
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    return request.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
 def public_key_of(csr: bytes) -> ec.EllipticCurvePublicKey:
@@ -178,7 +186,9 @@ def public_key_of(csr: bytes) -> ec.EllipticCurvePublicKey:
         public, signed = request.public_key(), request.is_signature_valid
     except Exception:  # the library raises several unrelated types for what it cannot read
         raise PkiError("the certificate request cannot be read") from None
-    if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, _CURVE):
+    if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(
+        public.curve, ec.SECP256R1
+    ):
         raise PkiError("the certificate request is not for a P-256 key")
     if not signed:
         raise PkiError("the certificate request is not signed by its own key")
@@ -202,7 +212,7 @@ def inspect(certificate_der: bytes) -> CertificateInfo:
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     dns = names.get_values_for_type(x509.DNSName)
     addresses = names.get_values_for_type(x509.IPAddress)
-    common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    common = certificate.subject.get_attributes_for_oid(oid.NameOID.COMMON_NAME)
     try:
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
@@ -279,7 +289,9 @@ def _id_in(uris: Iterable[str], prefix: str) -> int:
 def _public_bytes(key: object) -> bytes:
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise PkiError("a certificate's key is of a kind that kvshim does not use")
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 def _unique(hosts: Iterable[str]) -> list[str]:
@@ -300,8 +312,8 @@ def _general_name(host: str) -> x509.GeneralName:
 def _name(common_name: str) -> x509.Name:
     return x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "kvshim"),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+            x509.NameAttribute(oid.NameOID.ORGANIZATION_NAME, "kvshim"),
+            x509.NameAttribute(oid.NameOID.COMMON_NAME, common_name),
         ]
     )
 

@@ -25,6 +25,7 @@ from kvshim.pki.certificates import (
     CertificateInfo,
     PkiError,
     PrivateKey,
+    Validity,
     fingerprint,
     inspect,
     key_pem,
@@ -33,6 +34,7 @@ from kvshim.pki.certificates import (
     new_key,
     verify_issued,
 )
+from kvshim.pki.validity import validity_of
 
 FOLDER: Final = "pki"
 _END: Final = "-----END CERTIFICATE-----\n"
@@ -114,6 +116,15 @@ class Pki:
     def certificate(self) -> bytes:
         """This member's certificate, DER."""
         return _certificates(self.node_file)[0]
+
+    def validity(self) -> Validity:
+        """From when to when this member's certificate holds."""
+        try:
+            return validity_of(self.node_file)
+        except OSError as error:
+            raise _unreadable(self.node_file, error) from None
+        except PkiError as error:
+            raise PkiError(f"{self.node_file} is damaged: {error}") from None
 
     def node(self) -> CertificateInfo:
         """What this member's certificate says."""

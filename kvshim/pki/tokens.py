@@ -13,13 +13,19 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
+from kvshim.lazy import Lazily
 from kvshim.pki.certificates import PkiError
+
+if TYPE_CHECKING:
+    from cryptography import exceptions
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+else:
+    exceptions = Lazily("cryptography.exceptions")
+    serialization = Lazily("cryptography.hazmat.primitives.serialization")
+    ed25519 = Lazily("cryptography.hazmat.primitives.asymmetric.ed25519")
 
 TOKEN_BYTES: Final = 16
 ID_BYTES: Final = 8
@@ -64,7 +70,11 @@ class JoinToken:
     @property
     def verifier(self) -> bytes:
         """What the cluster keeps of it."""
-        return self._key().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return (
+            self._key()
+            .public_key()
+            .public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        )
 
     @property
     def id(self) -> bytes:
@@ -75,9 +85,9 @@ class JoinToken:
         """A signature over everything that was said."""
         return self._key().sign(_transcript(said))
 
-    def _key(self) -> Ed25519PrivateKey:
+    def _key(self) -> ed25519.Ed25519PrivateKey:
         seed = hashlib.sha256(_SEED_LABEL + self.secret).digest()
-        return Ed25519PrivateKey.from_private_bytes(seed)
+        return ed25519.Ed25519PrivateKey.from_private_bytes(seed)
 
 
 def token_id(verifier: bytes) -> bytes:
@@ -88,8 +98,8 @@ def token_id(verifier: bytes) -> bytes:
 def proof_holds(verifier: bytes, proof: bytes, *said: bytes) -> bool:
     """Was `proof` made by the token's holder, over exactly this?"""
     try:
-        Ed25519PublicKey.from_public_bytes(verifier).verify(proof, _transcript(said))
-    except (InvalidSignature, ValueError):
+        ed25519.Ed25519PublicKey.from_public_bytes(verifier).verify(proof, _transcript(said))
+    except (exceptions.InvalidSignature, ValueError):
         return False
     return True
 

@@ -81,9 +81,9 @@ class CertificateKeeper:
         """Do what is due; what fails is logged and done by a later step."""
         not_after = ""
         try:
-            info = self._pki.node()
-            not_after = _date(info.not_after)
-            if info.renewal_due(self._wall_clock()):
+            validity = self._pki.validity()
+            not_after = _date(validity.not_after)
+            if validity.renewal_due(self._wall_clock()):
                 await self._renew()
             await self._fetch_ca_key()
         except PkiError as error:
@@ -104,7 +104,7 @@ class CertificateKeeper:
         ca_certificate = self._pki.ca_certificate()
         await asyncio.to_thread(self._pki.keep_certificate, key, certificate, ca_certificate)
         self._tls.reload()
-        self._log.info(Event.CERTIFICATE_RENEWED, not_after=_date(self._pki.node().not_after))
+        self._log.info(Event.CERTIFICATE_RENEWED, not_after=_date(self._pki.validity().not_after))
 
     async def _fetch_ca_key(self) -> None:
         own = self._own()

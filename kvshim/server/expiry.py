@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from kvshim.config import Config
-from kvshim.pki.certificates import PkiError, inspect
+from kvshim.pki.certificates import PkiError
 from kvshim.pki.files import Pki
+from kvshim.pki.validity import validity_of
 
 WARN_DAYS: Final = 30
 """A member's own certificate is renewed four months before its end: by then that has failed."""
 
-_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
-_END: Final = "-----END CERTIFICATE-----"
 _DAY_SECONDS: Final = 86_400
 
 
@@ -73,10 +71,8 @@ def _files(config: Config, data_dir: Path) -> Iterator[tuple[str, Path]]:
 def _read(kind: str, file: Path) -> Expiry:
     """The first certificate of a file is that of whoever shows it."""
     try:
-        _, begin, rest = file.read_text("ascii", "replace").partition(_BEGIN)
-        pem = f"{begin}{rest.partition(_END)[0]}{_END}"
-        return Expiry(kind, str(file), inspect(ssl.PEM_cert_to_DER_cert(pem)).not_after)
+        return Expiry(kind, str(file), validity_of(file).not_after)
     except OSError as error:
         return Expiry(kind, str(file), 0.0, error.strerror or str(error))
-    except (ValueError, PkiError):
-        return Expiry(kind, str(file), 0.0, "it holds no readable certificate")
+    except PkiError as error:
+        return Expiry(kind, str(file), 0.0, str(error))

@@ -35,7 +35,7 @@ from raft.types import LogError
 LEADERLESS_SECONDS: Final = 3.0
 """Without a leader for so long, a member asks whether it is one of those that vote or learn."""
 ASK_SECONDS: Final = NEWS_SECONDS + 3.0
-LOOK_SECONDS: Final = 0.25
+LOOK_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 0.5
 HEARD_SECONDS: Final = ASK_SECONDS + 1.0
 """An answer is good for so long: the next one is under way."""
@@ -119,7 +119,8 @@ class Follower:
         while True:
             self._notice()
             if not self._must_ask():
-                await asyncio.sleep(LOOK_SECONDS)
+                # At the moments at which the loop wakes anyway, to ping other members.
+                await asyncio.sleep(LOOK_SECONDS - self._now() % LOOK_SECONDS)
             elif not await self._ask_any():
                 self._heard_at = None
                 await asyncio.sleep(RETRY_SECONDS)

@@ -60,7 +60,7 @@ class Roles:
         """Look every second, or sooner, until cancelled."""
         pause = LOOK_SECONDS
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause - self._now() % pause)  # when others look, too
             pause = LOOK_SECONDS
             if not self._leadership.leads:
                 self._seen.clear()

@@ -101,7 +101,8 @@ class VersionRaiser:
                 with suppress(RequestError):  # no longer the leader: whoever is will do it
                     await self._look()
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
+                now = asyncio.get_running_loop().time()
+                async with asyncio.timeout_at(now + LOOK_SECONDS - now % LOOK_SECONDS):
                     await self._soon.wait()
 
     async def _look(self) -> None:

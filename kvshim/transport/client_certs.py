@@ -11,12 +11,16 @@ import os
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.x509.oid import NameOID
+from typing import TYPE_CHECKING
 
 from kvshim.errors import Code, RequestError, StartupError
+from kvshim.lazy import Lazily
 from kvshim.transport.tls import TlsOptions
+
+if TYPE_CHECKING:
+    from cryptography import x509
+else:
+    x509 = Lazily("cryptography.x509")
 
 CERTIFICATES_REMEMBERED_MAX = 1024
 
@@ -119,7 +123,7 @@ def connection_name(connection: ssl.SSLObject | None) -> str | None:
 
 def common_name(certificate: x509.Certificate) -> str:
     """The subject's common name, of several the last, or nothing."""
-    attributes = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    attributes = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(attributes[-1].value) if attributes else ""
 
 

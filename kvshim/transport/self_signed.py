@@ -11,14 +11,22 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from typing import TYPE_CHECKING
 
 from kvshim.errors import StartupError
+from kvshim.lazy import Lazily
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509 import oid
+else:
+    x509 = Lazily("cryptography.x509")
+    hashes = Lazily("cryptography.hazmat.primitives.hashes")
+    serialization = Lazily("cryptography.hazmat.primitives.serialization")
+    ec = Lazily("cryptography.hazmat.primitives.asymmetric.ec")
+    oid = Lazily("cryptography.x509.oid")
 
 CLOCK_SKEW = timedelta(minutes=5)
 
@@ -36,9 +44,13 @@ def ensure_self_signed(
     certificate = _certificate(key, hosts, validity_years)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        key_pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
         _write_private(key_file, key_pem)
-        _write_private(cert_file, certificate.public_bytes(Encoding.PEM))
+        _write_private(cert_file, certificate.public_bytes(serialization.Encoding.PEM))
     except OSError as error:
         raise StartupError(
             f"cannot keep the self-signed certificate in {directory}: {error.strerror}"
@@ -50,7 +62,7 @@ def _certificate(
     key: ec.EllipticCurvePrivateKey, hosts: Sequence[str], validity_years: int
 ) -> x509.Certificate:
     now = datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "kvshim")])
+    name = x509.Name([x509.NameAttribute(oid.NameOID.ORGANIZATION_NAME, "kvshim")])
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -60,7 +72,7 @@ def _certificate(
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + timedelta(days=365 * validity_years))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(_names(hosts)), critical=False)
     )
     return builder.sign(key, hashes.SHA256())

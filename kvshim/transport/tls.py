@@ -14,18 +14,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+from typing import TYPE_CHECKING
 
 from kvshim.config import TlsVersion
 from kvshim.config.ciphers import OPENSSL_NAMES
 from kvshim.errors import StartupError
+from kvshim.lazy import Lazily
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+else:
+    x509 = Lazily("cryptography.x509")
+    serialization = Lazily("cryptography.hazmat.primitives.serialization")
 
 Warn = Callable[[str], None]
 """Told one sentence about files that were renewed but cannot be used."""
@@ -130,7 +132,7 @@ def _parse_certificates(data: bytes, path: Path, what: str) -> list[x509.Certifi
 
 def _parse_key(data: bytes, path: Path) -> PublicKeyTypes:
     try:
-        return load_pem_private_key(data, password=None).public_key()
+        return serialization.load_pem_private_key(data, password=None).public_key()
     except TypeError:
         raise StartupError(f"the TLS key {path} is encrypted; give one without password") from None
     except Exception:  # cryptography raises several unrelated types for keys it cannot read
@@ -138,7 +140,9 @@ def _parse_key(data: bytes, path: Path) -> PublicKeyTypes:
 
 
 def _public_bytes(key: PublicKeyTypes) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 _Stamp = tuple[tuple[int, int, int], ...]

@@ -109,6 +109,22 @@ class Node:
         else:
             election.on_tick(r)
 
+    def ticks_until_due(self) -> int:
+        """At which tick from now something happens, if nothing else does; those before only count.
+
+        May be too low, never too high.
+        """
+        r = self._replica
+        if r.role is Role.LEADER:
+            until = r.options.heartbeat_ticks - r.heartbeat_elapsed
+            return max(1, min(until, r.options.election_ticks - r.election_elapsed))
+        until = r.election_timeout - r.election_elapsed
+        if until < 1 and not r.promotable and r.leader == NOBODY:
+            until = r.options.election_ticks  # it only notes the silence
+        if (retry := read_index.ticks_until_retry(r)) is not None:
+            until = min(until, retry)
+        return max(1, until)
+
     def step(self, message: msg.Message) -> None:
         """A message has arrived. Raises `InvariantBroken` when the member must stop."""
         r = self._replica
@@ -249,6 +265,11 @@ class Node:
     def applied_index(self) -> Index:
         """How far the caller said that it applied."""
         return self._replica.log.applied
+
+    @property
+    def leads(self) -> bool:
+        """Is it the leader of its term?"""
+        return self._replica.role is Role.LEADER
 
     @property
     def following(self) -> tuple[MemberId, Term]:

@@ -73,12 +73,19 @@ def may_answer(r: Replica) -> bool:
 
 def on_tick(r: Replica) -> None:
     """Ask again for what may have been lost on the way."""
+    if ticks_until_retry(r) is None:
+        return
+    r.reads.retry_ticks += 1
+    if r.reads.retry_ticks >= r.options.heartbeat_ticks:
+        _request(r)
+
+
+def ticks_until_retry(r: Replica) -> int | None:
+    """When `on_tick` will ask again; None while there is nothing to ask."""
     reads = r.reads
     if r.role is Role.LEADER or not reads.asked or r.leader == NOBODY:
-        return
-    reads.retry_ticks += 1
-    if reads.retry_ticks >= r.options.heartbeat_ticks:
-        _request(r)
+        return None
+    return r.options.heartbeat_ticks - reads.retry_ticks
 
 
 def on_request(r: Replica, m: ReadIndexRequest) -> None:

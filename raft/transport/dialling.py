@@ -80,7 +80,7 @@ async def watch(connection: FrameConnection, options: TransportOptions) -> str:
     """Ping the other side until the connection ends; returns the reason.
 
     A connection cut in the middle, which TCP notices after minutes, is noticed here in
-    `dead_seconds`.
+    `dead_seconds`. All connections ping at the same moments, so that a member at rest wakes once.
     """
     clock = asyncio.get_running_loop().time
     pinged_at = due_at = 0.0
@@ -95,8 +95,9 @@ async def watch(connection: FrameConnection, options: TransportOptions) -> str:
         if not waiting:
             connection.write(PING)
             pinged_at = now
-        due_at = now + options.ping_seconds
-        await ended_within(connection, options.ping_seconds)
+        seconds = options.ping_seconds - now % options.ping_seconds
+        due_at = now + seconds
+        await ended_within(connection, seconds)
     return connection.reason
 
 

@@ -27,7 +27,7 @@ from raft.member import Member as LogMember
 from raft.member import RetentionOptions
 from tests.powercut.names import write_file
 from tests.raft_core import render
-from tests.sim.member import TICK_US, Outcome, Speed
+from tests.sim.member import TICK_US, Outcome, Speed, tick
 from tests.sim.network import Network
 from tests.sim.safety import Safety
 from tests.sim.whole_disk import Files
@@ -260,7 +260,7 @@ class WholeMember:
 
     def _tick(self) -> None:
         self.later(TICK_US * self.speed.clock, self._tick)
-        self.run(lambda node: node.tick())
+        self.run(tick)
 
     def _turn(self) -> None:
         self._turning = False

@@ -29,6 +29,7 @@ ROOMS = [
 SHARED = {
     "kvshim.types",
     "kvshim.errors",
+    "kvshim.lazy",
     "kvshim.rpc",
     "kvshim.pb",
     "kvshim.config",

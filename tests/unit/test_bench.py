@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Iterator
@@ -389,6 +390,16 @@ def test_a_long_load_has_a_chart_over_time(tmp_path: Path):
     lines = list(svg.iter("{http://www.w3.org/2000/svg}polyline"))
     assert len(lines) == 3, "two series and the axis"
     assert "2026-11-20-hour-series.svg" in (tmp_path / report.PAGE).read_text()
+
+
+def test_the_program_is_measured_as_an_installed_one_is_with_its_bytecode(tmp_path: Path):
+    source = tmp_path / "kvshim" / "node.py"
+    source.parent.mkdir()
+    source.write_text("answer = 42\n")
+
+    versions.Program.now(tmp_path).compile()
+
+    assert Path(importlib.util.cache_from_source(str(source))).exists()
 
 
 def test_sources_that_change_during_a_measurement_spoil_it(tmp_path: Path):
