@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.datastore import Datastore, Kind, free_ports
 
 REFUSAL_SECONDS_MAX = 15.0
-PR_CAPBSET_DROP = 24
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
+WITHOUT_ROOT = (sys.executable, "-m", "tests.crash.without_root")
+"""Before a command: file permissions hold for it, though root runs the tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +44,16 @@ def datastore(directory: Path) -> Datastore:
     return store
 
 
-def run_to_end(store: Datastore, before_exec: Callable[[], None] | None = None) -> Ended:
+def run_to_end(store: Datastore, before: Sequence[str] = ()) -> Ended:
     """Run the command until it ends by itself."""
     done = subprocess.run(
-        store.command(),
+        [*before, *store.command()],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=REFUSAL_SECONDS_MAX,
         check=False,
-        preexec_fn=before_exec,
     )
     return Ended(done.returncode, done.stdout.decode())
-
-
-def give_up_root() -> None:
-    """Let file permissions hold for root too, by taking away the right to ignore them."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
-            libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 def contents(data: Path) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ import pytest
 
 from raft.interface import Index
 from raft.storage import LogStorage
-from tests.crash.support import Ended, contents, datastore, give_up_root, run_to_end
+from tests.crash.support import WITHOUT_ROOT, Ended, contents, datastore, run_to_end
 from tests.support.datastore import Datastore, Kind, running
 from tests.support.grpc_client import EtcdClient
 
@@ -63,7 +63,7 @@ def test_no_permission_for_the_directory(store: Datastore, mode: int) -> None:
     before = contents(data)
     data.chmod(mode)
 
-    ended = run_to_end(store, give_up_root)
+    ended = run_to_end(store, WITHOUT_ROOT)
 
     data.chmod(0o700)
     ended.assert_refused()
@@ -77,7 +77,7 @@ def test_no_permission_for_a_file(store: Datastore, name: str) -> None:
     before = contents(data)
     (data / name).chmod(0o000)
 
-    ended = run_to_end(store, give_up_root)
+    ended = run_to_end(store, WITHOUT_ROOT)
 
     (data / name).chmod(0o600)
     ended.assert_refused()
@@ -90,7 +90,7 @@ def test_no_permission_to_make_the_directory(tmp_path: Path) -> None:
     store = datastore(tmp_path / "closed")
     (tmp_path / "closed").chmod(0o500)
 
-    ended = run_to_end(store, give_up_root)
+    ended = run_to_end(store, WITHOUT_ROOT)
 
     ended.assert_refused()
     assert "ermission denied" in ended.sentence
