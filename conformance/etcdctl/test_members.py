@@ -16,7 +16,7 @@ from conformance.servers import ETCDCTL, Datastore
 from tests.cluster.cluster import Cluster
 from tests.support.datastore import Kind
 
-ID = re.compile(r" ?\b[0-9a-f]{14,16}\b|\b\d{17,20}\b")
+ID = re.compile(r" *\b[0-9a-f]{14,16}\b|\b\d{17,20}\b")
 NEXT_SECOND = 1.1
 """etcd makes the id of a member of its addresses and the second, and that id may be taken."""
 

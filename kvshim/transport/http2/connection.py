@@ -110,8 +110,8 @@ class Connection:
             for kind, flags, stream_id, payload in self._reader.read(data):
                 try:
                     self._frame(kind, flags, stream_id, payload)
-                except StreamFault as fault:
-                    self._fault(fault)
+                except StreamFault as of_stream:
+                    self._fault(of_stream)
         except ConnectionFault as fault:
             self.fail(fault)
         return events
