@@ -80,7 +80,9 @@ def _kvshim_version(root: Path) -> str:
         changed = _git(root, "status", "--porcelain", "--", *PACKAGES)
         version += f" at {commit}" + (" with changes" if changed else "")
     said = subprocess.run([KVSHIM, "version"], capture_output=True, text=True, check=True).stdout
-    return version + (", compiled" if "Compiled: yes" in said else "")
+    about = dict(line.split(": ", 1) for line in said.splitlines())
+    compiled = ", compiled" if about["Compiled"] == "yes" else ""
+    return f"{version}{compiled}, Python {about['Python Version']}"
 
 
 def _git(root: Path, *arguments: str) -> str:
