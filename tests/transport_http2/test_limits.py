@@ -170,7 +170,17 @@ def test_pings_that_follow_data_are_free():
     assert peer.went_away() is None
 
 
-def test_even_free_pings_have_a_limit():
+def test_a_client_may_measure_the_path_with_every_event_of_a_busy_watch():
+    """grpc-go does; ending its connection would hold up every watch on it for a second."""
+    peer = Peer()
+    stream = peer.open()
+    for _ in range(5_000):
+        peer.connection.sender.message(stream, b"x")
+        ping(peer, 1, 0.001)
+    assert peer.went_away() is None
+
+
+def test_pings_without_an_agreed_pace_have_a_limit():
     peer = Peer(between_pings_seconds=0.0, limits=Limits(pings=Rate(20, 1.0)))
     ping(peer, 20, 0.0)
     assert peer.went_away() is None

@@ -57,7 +57,7 @@ class Limits:
     """SETTINGS frames, each of which we must acknowledge. Clients send one or two."""
 
     pings: Rate = Rate(burst=1_000, per_second=100.0)
-    """PING frames where the ping policy does not apply, while calls are answered."""
+    """PING frames that follow nothing of ours, where the flag sets no distance between them."""
 
     idle_frames: Rate = Rate(burst=10_000, per_second=1_000.0)
     """Frames that move nothing: PRIORITY, unknown types, empty DATA, frames on closed streams."""

@@ -1,8 +1,9 @@
 """Which pings of a client are too many: etcd's and grpc-go's rule. No I/O.
 
-A ping that follows headers or data of ours measures the path and is free; others must keep the
-distance that the flag sets, and three that do not end the connection. Unlike etcd we also let
-clients without a call ping at that pace, as they do between two calls.
+A ping that follows headers or data of ours measures the path and is free: grpc-go sends one after
+every message of a watch that comes alone. Others must keep the distance that the flag sets, and
+three that do not end the connection; so does a flood of them where the flag sets none. Unlike
+etcd we also let clients without a call ping at that pace, as they do between two calls.
 """
 
 from __future__ import annotations
@@ -25,11 +26,10 @@ class PingPolicy:
         """Count one ping; ConnectionFault if it is one too many."""
         since = now - self._last
         self._last = now
-        if self._meter.exceeded(now):
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
         if has_sent:
             self._strikes = 0
-        elif since < self._between_seconds:
+            return
+        if since < self._between_seconds:
             self._strikes += 1
-            if self._strikes > self._strikes_max:
-                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
+        if self._strikes > self._strikes_max or self._meter.exceeded(now):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
