@@ -141,6 +141,32 @@ def test_frames_that_move_nothing(frame):
     assert calmed(peer, "without progress")
 
 
+@pytest.mark.parametrize("end", [(p.DATA, p.END_STREAM, b""), (p.RST_STREAM, 0, bytes(4))])
+def test_calls_may_be_answered_before_the_client_has_ended_them(end):
+    """Clients of Node and Rust end a call in a frame of its own, which comes after the answer."""
+    kind, flags, payload = end
+    peer = Peer(limits=Limits(idle_frames=Rate(10, 1.0), resets=Rate(10, 1.0)))
+    for stream_id in range(1, 201, 2):
+        stream = peer.open(stream_id)
+        peer.frame(p.DATA, 0, stream_id, message(b"get"))
+        peer.connection.sender.message(stream, b"got")
+        peer.connection.sender.end(stream)
+        peer.frame(kind, flags, stream_id, payload)
+    assert peer.went_away() is None
+
+
+def test_a_client_that_ends_a_call_again_and_again():
+    peer = Peer(limits=Limits(resets=Rate(10, 1.0)))
+    stream = peer.open()
+    peer.connection.sender.message(stream, b"got")
+    peer.connection.sender.end(stream)
+    for _ in range(21):
+        peer.frame(p.DATA, p.END_STREAM, 1)
+    assert peer.went_away() is None
+    peer.frame(p.DATA, p.END_STREAM, 1)
+    assert calmed(peer, "too_many_resets")
+
+
 def ping(peer: Peer, count: int, every_seconds: float) -> None:
     for _ in range(count):
         peer.frame(p.PING, 0, 0, bytes(8))

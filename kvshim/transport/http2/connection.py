@@ -205,7 +205,7 @@ class Connection:
             self._guard.idle_frame()
         stream = self.streams.get(stream_id)
         if stream is None:
-            self._data_on_closed(stream_id)
+            self._data_on_closed(stream_id, ends)
             return
         if stream.state not in CLIENT_ENDS:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "DATA after the end")
@@ -258,9 +258,11 @@ class Connection:
         else:
             self._events.append(HalfClosed(stream))
 
-    def _data_on_closed(self, stream_id: int) -> None:
+    def _data_on_closed(self, stream_id: int, ends: int) -> None:
         if self.streams.is_idle(stream_id) or not stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA on an idle stream")
+        if ends and self.streams.forget_reset(stream_id):
+            return
         self._guard.idle_frame()
         if not self.streams.was_reset(stream_id):
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "DATA on a closed stream")
@@ -336,7 +338,8 @@ class Connection:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
         stream = self.streams.get(stream_id)
         if stream is None:
-            self._guard.idle_frame()
+            if not self.streams.forget_reset(stream_id):
+                self._guard.idle_frame()
             return
         self._guard.reset()
         self.streams.close(stream)

@@ -162,3 +162,10 @@ class StreamTable:
 
     def was_reset(self, stream_id: int) -> bool:
         return stream_id in self._reset
+
+    def forget_reset(self, stream_id: int) -> bool:
+        """The client ends such a stream, too: no more is under way. False if it is no such."""
+        if stream_id not in self._reset:
+            return False
+        del self._reset[stream_id]
+        return True
