@@ -8,3 +8,5 @@ import sys
 from pathlib import Path
 
 KVSHIM = Path(os.environ.get("KVSHIM_PROGRAM") or Path(sys.prefix) / "bin" / "kvshim").absolute()
+if not KVSHIM.is_file():
+    raise SystemExit(f"there is no {KVSHIM}: `make setup` makes .venv, `make wheel` build/compiled")
