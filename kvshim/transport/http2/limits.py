@@ -72,9 +72,10 @@ class Limits:
     handshake_seconds_max: float = 10.0
     """TLS handshake."""
 
-    handshakes: Rate = Rate(burst=20, per_second=200.0)
-    """TLS handshakes of the whole server. Each takes one or two milliseconds of the event loop;
-    later ones wait in the kernel. A kube-apiserver opens about a hundred connections at start."""
+    handshakes: Rate = Rate(burst=4, per_second=200.0)
+    """TLS handshakes of the whole server. Each takes one or two milliseconds of the event loop, so
+    few at once; later ones wait in the kernel. A kube-apiserver opens about a hundred connections
+    at start."""
 
     stall_seconds_max: float = 300.0
     """A stream whose client opens no window for what waits to be sent is reset; what waits is
