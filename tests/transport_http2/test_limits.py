@@ -143,7 +143,7 @@ def test_frames_that_move_nothing(frame):
 
 @pytest.mark.parametrize("end", [(p.DATA, p.END_STREAM, b""), (p.RST_STREAM, 0, bytes(4))])
 def test_calls_may_be_answered_before_the_client_has_ended_them(end):
-    """Clients of Node and Rust end a call in a frame of its own, which comes after the answer."""
+    """Some clients end a call in a frame of its own, which may come after the answer."""
     kind, flags, payload = end
     peer = Peer(limits=Limits(idle_frames=Rate(10, 1.0), resets=Rate(10, 1.0)))
     for stream_id in range(1, 201, 2):
