@@ -16,12 +16,12 @@ WATCHES = re.compile(r"^grpc_server_started_total\{.*grpc_method=\"Watch\".*\} (
 
 
 @pytest.mark.timeout(300)
-def test_a_busy_watch_is_never_interrupted(datastore_kind: Kind, tmp_path: Path):
+def test_a_busy_watch_is_never_interrupted(datastore_kind: Kind, tmp_path: Path) -> None:
     load.build()
-    flags = {"n": 100, "value-bytes": 64, "watchers": 1, "connections": 1}
-    rate = {"watch-rate": 300, "watch-duration": "12s"}
+    flags: dict[str, int | str] = {"n": 100, "value-bytes": 64, "watchers": 1, "connections": 1}
+    flags |= {"watch-rate": 300, "watch-duration": "12s"}
     with Datastore(datastore_kind, tmp_path / "datastore") as datastore:
-        phases = load.run(("create", "watch"), flags | rate, datastore.client_url, datastore.pid)
+        phases = load.run(("create", "watch"), flags, datastore.client_url, datastore.pid)
         started = [float(number) for number in WATCHES.findall(datastore.metrics())]
     assert phases["watch"]["events"] == phases["watch"]["operations"]
     assert sum(started) == 1, f"the watch was made {sum(started)} times"
