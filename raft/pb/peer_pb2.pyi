@@ -238,26 +238,30 @@ class SnapshotOffer(_message.Message):
     def __init__(self, leader_term: _Optional[int] = ..., index: _Optional[int] = ..., term: _Optional[int] = ..., voters: _Optional[_Iterable[int]] = ..., learners: _Optional[_Iterable[int]] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotChunk(_message.Message):
-    __slots__ = ("offset", "crc", "data")
+    __slots__ = ("offset", "crc", "data", "zstd")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     CRC_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    ZSTD_FIELD_NUMBER: _ClassVar[int]
     offset: int
     crc: int
     data: bytes
-    def __init__(self, offset: _Optional[int] = ..., crc: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    zstd: bool
+    def __init__(self, offset: _Optional[int] = ..., crc: _Optional[int] = ..., data: _Optional[bytes] = ..., zstd: _Optional[bool] = ...) -> None: ...
 
 class SnapshotProgress(_message.Message):
-    __slots__ = ("offset", "done", "refusal", "retry")
+    __slots__ = ("offset", "done", "refusal", "retry", "takes_zstd")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     RETRY_FIELD_NUMBER: _ClassVar[int]
+    TAKES_ZSTD_FIELD_NUMBER: _ClassVar[int]
     offset: int
     done: bool
     refusal: str
     retry: bool
-    def __init__(self, offset: _Optional[int] = ..., done: _Optional[bool] = ..., refusal: _Optional[str] = ..., retry: _Optional[bool] = ...) -> None: ...
+    takes_zstd: bool
+    def __init__(self, offset: _Optional[int] = ..., done: _Optional[bool] = ..., refusal: _Optional[str] = ..., retry: _Optional[bool] = ..., takes_zstd: _Optional[bool] = ...) -> None: ...
 
 class CallRequest(_message.Message):
     __slots__ = ("id", "method", "payload", "timeout_ms")

@@ -15,6 +15,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,6 +26,7 @@ from raft.pb import peer_pb2 as pb
 from raft.transport.connection import FrameConnection, describe
 from raft.transport.frames import Kind, frame, parsed
 from raft.transport.options import Identity, Receiver, TransportOptions
+from raft.transport.packing import unpacked
 from raft.types import Index, LogError, MemberId, Membership, SnapshotMeta, Term
 
 _OFFER_BYTES_MAX: Final = 64 << 10
@@ -57,6 +59,17 @@ class Part:
         if free < self.size:
             self.discard()
             raise LogError(f"no room for the snapshot: {self.size} bytes are needed, {free} free")
+
+    def take(self, chunk: pb.SnapshotChunk) -> None:
+        """Verify and write the piece that follows. Raises `Damaged`, `OSError`."""
+        data = unpacked(chunk.data, _CHUNK_BYTES_MAX) if chunk.zstd else chunk.data
+        if (
+            data is None
+            or not 0 < len(data) <= self.size - self.offset
+            or crc32c(data) != chunk.crc
+        ):
+            raise Damaged(f"a piece of the snapshot arrived damaged at byte {self.offset}")
+        self.append(data)
 
     def append(self, data: bytes) -> None:
         """Write what follows. Raises `OSError`."""
@@ -176,16 +189,10 @@ class SnapshotInbox:
         while part.offset < part.size:
             kind, body = await self._next(connection)
             chunk = parsed(pb.SnapshotChunk, kind, body, Kind.SNAPSHOT_CHUNK)
-            data = chunk.data
-            fits = chunk.offset == part.offset and 0 < len(data) <= part.size - part.offset
-            if not fits or crc32c(data) != chunk.crc:
-                raise Damaged(f"a piece of the snapshot arrived damaged at byte {part.offset}")
-
-            def append(data: bytes = data) -> None:
-                part.append(data)
-
+            if chunk.offset != part.offset:
+                raise Damaged(f"a piece of the snapshot is missing at byte {part.offset}")
             try:
-                await self._on_thread(connection, part.offset, append)
+                await self._on_thread(connection, part.offset, partial(part.take, chunk))
             except OSError as error:
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
                 reason = "no room left" if full else describe(error)
@@ -244,5 +251,7 @@ def _tell(
     refusal: str = "",
     retry: bool = False,
 ) -> None:
-    progress = pb.SnapshotProgress(offset=offset, done=done, refusal=refusal, retry=retry)
+    progress = pb.SnapshotProgress(
+        offset=offset, done=done, refusal=refusal, retry=retry, takes_zstd=True
+    )
     connection.write(frame(Kind.SNAPSHOT_PROGRESS, progress.SerializeToString()))

@@ -1,6 +1,7 @@
 """Snapshots that go out: each on a connection of its own, in pieces, resumed after a break.
 
-Event loop; the file is read on threads.
+Pieces are compressed if the receiver takes that and they get smaller, and then are larger, so that
+what goes over the wire at once stays the same. Event loop; the file is read on threads.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from google_crc32c import value as crc32c
 
@@ -18,7 +19,11 @@ from raft.transport.connection import ConnectionEnded, FrameConnection, describe
 from raft.transport.dialling import Dialler
 from raft.transport.frames import Kind, ProtocolError, frame, parsed
 from raft.transport.options import Purpose
+from raft.transport.packing import packed
 from raft.types import LogError, MemberId, SnapshotMeta, Term
+
+PIECE_BYTES_MAX: Final = 1 << 20
+"""Of the file, however small it becomes."""
 
 
 class SnapshotOutbox:
@@ -72,6 +77,7 @@ class _Transfer:
         self._offer = offer
         self._path = path
         self.arrived = 0
+        self._takes_zstd = False
 
     async def run(self, url: str, to: MemberId) -> None:
         """Raises `OSError` and `ProtocolError`, after which another try may help, `LogError`."""
@@ -89,20 +95,20 @@ class _Transfer:
     async def _send_from(self, connection: FrameConnection, file: BinaryIO, offset: int) -> None:
         options = self._options
         clock = asyncio.get_running_loop().time
-        began_at, began = clock(), offset
+        began_at, sent = clock(), 0
+        pieces = _Pieces(file, options.snapshot_chunk_bytes, compress=self._takes_zstd)
         await asyncio.to_thread(file.seek, offset)
         while offset < self._offer.size:
-            body, size = await asyncio.to_thread(
-                _read_chunk, file, offset, options.snapshot_chunk_bytes
-            )
+            body, size = await asyncio.to_thread(pieces.next, offset)
             if not size:
                 raise LogError(f"{self._path} became shorter while it was sent")
             connection.write(frame(Kind.SNAPSHOT_CHUNK, body))
             offset += size
+            sent += len(body)
             while offset - self.arrived > options.snapshot_window_bytes:
                 await self._progress(connection)
             if options.snapshot_bytes_per_second:
-                due_at = began_at + (offset - began) / options.snapshot_bytes_per_second
+                due_at = began_at + sent / options.snapshot_bytes_per_second
                 await asyncio.sleep(max(0.0, due_at - clock()))
 
     async def _progress(self, connection: FrameConnection) -> bool:
@@ -114,6 +120,7 @@ class _Transfer:
             refusal = f"the receiver says: {progress.refusal}"
             raise ConnectionEnded(refusal) if progress.retry else LogError(refusal)
         self.arrived = max(self.arrived, min(progress.offset, self._offer.size))
+        self._takes_zstd = progress.takes_zstd
         return progress.done
 
 
@@ -124,8 +131,20 @@ def _measure(path: Path) -> tuple[int, bytes]:
         return file.tell(), digest.digest()
 
 
-def _read_chunk(file: BinaryIO, offset: int, size: int) -> tuple[bytes, int]:
-    """The next piece as the body of a frame, and how much of the file it holds."""
-    data = file.read(size)
-    chunk = pb.SnapshotChunk(offset=offset, crc=crc32c(data), data=data)
-    return chunk.SerializeToString(), len(data)
+class _Pieces:
+    """A file's pieces as the bodies of frames of about `wire_bytes`. Threads, one at a time."""
+
+    def __init__(self, file: BinaryIO, wire_bytes: int, *, compress: bool) -> None:
+        self._file = file
+        self._wire_bytes = self._size = wire_bytes
+        self._compress = compress
+
+    def next(self, offset: int) -> tuple[bytes, int]:
+        """The piece at `offset`, where the file is, and how much of the file it holds."""
+        data = self._file.read(self._size)
+        chunk = pb.SnapshotChunk(offset=offset, crc=crc32c(data), data=data)
+        self._size = self._wire_bytes
+        if self._compress and (smaller := packed(data)) is not None:
+            chunk.data, chunk.zstd = smaller, True
+            self._size = min(self._wire_bytes * len(data) // len(smaller), PIECE_BYTES_MAX)
+        return chunk.SerializeToString(), len(data)

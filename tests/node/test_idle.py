@@ -17,6 +17,7 @@ NEEDLESS = {
     "jwt": "--auth-token=jwt",
     "rich": "help and progress bars",
     "yaml": "--config-file",
+    "zstandard": "snapshots between members",
 }
 """By module, what it is for; together they are a quarter of the node."""
 

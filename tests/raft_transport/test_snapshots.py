@@ -6,11 +6,15 @@ import asyncio
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zstandard
+from google_crc32c import value as crc32c
 
 from raft.core.messages import InstallSnapshot
-from raft.transport import snapshots_in
+from raft.pb import peer_pb2 as pb
+from raft.transport import snapshots_in, snapshots_out
 from raft.types import Index, LogError, MemberId, Membership, SnapshotMeta, Term
 from tests.raft_transport.members import Wire, heartbeat, host, hosts
 
@@ -112,6 +116,83 @@ async def test_a_snapshot_goes_on_where_the_wire_was_cut(tmp_path: Path):
         assert two.inbox.snapshots[0][1].read_bytes() == source.read_bytes()
         assert wire.cut_after is None
         assert wire.forwarded < size + (8 << 20)  # not all of it twice
+
+
+def a_file_of_objects(path: Path, size: int) -> Path:
+    """Bytes as of a store of small manifests: of each a quarter is new."""
+    with path.open("wb") as file:
+        while file.tell() < size:
+            file.write(b'{"kind":"Pod","apiVersion":"v1","metadata":{"uid":"%s"}}' % os.urandom(18))
+        file.truncate(size)
+    return path
+
+
+async def test_what_gets_smaller_goes_over_the_wire_compressed(tmp_path: Path):
+    size = 8 << 20
+    source = a_file_of_objects(tmp_path / "copy", size)
+    async with (
+        hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two),
+        Wire(two.port) as wire,
+    ):
+        one.transport.set_peers({TWO: [wire.url]})
+        wire.cut_after = 1 << 20  # and goes on where it was cut
+        await one.transport.send_snapshot(TWO, Term(5), META, source)
+
+        assert two.inbox.snapshots[0][1].read_bytes() == source.read_bytes()
+        assert wire.cut_after is None
+        assert wire.forwarded < size // 2
+
+
+async def test_members_of_before_get_pieces_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They do not say that they take compressed ones."""
+    size = 2 << 20
+    source = a_file_of_objects(tmp_path / "copy", size)
+
+    real = snapshots_out.parsed
+
+    def parsed_of_before(*arguments: Any) -> Any:
+        progress = real(*arguments)
+        progress.ClearField("takes_zstd")
+        return progress
+
+    monkeypatch.setattr(snapshots_out, "parsed", parsed_of_before)
+    async with (
+        hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two),
+        Wire(two.port) as wire,
+    ):
+        one.transport.set_peers({TWO: [wire.url]})
+        await one.transport.send_snapshot(TWO, Term(5), META, source)
+        assert two.inbox.snapshots[0][1].read_bytes() == source.read_bytes()
+        assert wire.forwarded > size
+
+
+def frame_that_says(size: int) -> bytes:
+    """A Zstandard frame without content that names a size (RFC 8878, section 3.1.1)."""
+    return bytes.fromhex("28b52ffde0") + size.to_bytes(8, "little") + bytes.fromhex("010000")
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        b"no frame",
+        zstandard.compress(bytes(100))[:-1],
+        zstandard.compress(bytes(101)),
+        zstandard.compress(b""),
+        zstandard.ZstdCompressor(write_content_size=False).compress(bytes(100)),
+        frame_that_says(1 << 40),
+    ],
+    ids=["none", "cut", "longer", "empty", "of no size", "of a TiB"],
+)
+def test_a_compressed_piece_that_is_none_is_damaged(packed: bytes, tmp_path: Path):
+    part = snapshots_in.Part(pb.SnapshotOffer(size=100), tmp_path / "part", 1 << 20)
+    chunk = pb.SnapshotChunk(crc=crc32c(bytes(100)), data=packed, zstd=True)
+    with pytest.raises(snapshots_in.Damaged, match="arrived damaged at byte 0"):
+        part.take(chunk)
+    part.take(pb.SnapshotChunk(crc=chunk.crc, data=zstandard.compress(bytes(100)), zstd=True))
+    assert part.offset == 100
+    part.discard()
 
 
 async def test_a_flipped_byte_is_found_and_that_piece_sent_again(tmp_path: Path):
