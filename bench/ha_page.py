@@ -17,10 +17,10 @@ default timing, every trial on a new cluster, programs in turns. The other two m
 every 10 ms each, whatever became of those before. Kill: SIGKILL of the leader, until the next
 acknowledged write. Stop: SIGTERM of the leader, longest gap between acknowledged writes. Loopback,
 no TLS; members and clients share the cores. Join: two members with the objects, a third of each
-random, 500 puts/s of 1 KiB (open loop) to the leader, and a third member; kvshim's by `add-node` and
-`join` (so with TLS), etcd's by `MemberAdd` as a learner and `MemberPromote`, with so few log entries
-kept (`--snapshot-count`, `--snapshot-catchup-entries`) that it sends a snapshot as well. Peaks are the
-highest of the three, read from the kernel (VmHWM).
+random, 500 puts/s of 1 KiB (open loop) to the leader, and a third member; kvshim's by `add-node`
+and `join` (so with TLS), etcd's by `MemberAdd` as a learner and `MemberPromote`, with so few log
+entries kept (`--snapshot-count`, `--snapshot-catchup-entries`) that it sends a snapshot as well.
+Peaks are the highest of the three, read from the kernel (VmHWM).
 """
 
 Table = list[list[str]]
