@@ -63,11 +63,7 @@ class Part:
     def take(self, chunk: pb.SnapshotChunk) -> None:
         """Verify and write the piece that follows. Raises `Damaged`, `OSError`."""
         data = unpacked(chunk.data, _CHUNK_BYTES_MAX) if chunk.zstd else chunk.data
-        if (
-            data is None
-            or not 0 < len(data) <= self.size - self.offset
-            or crc32c(data) != chunk.crc
-        ):
+        if not data or len(data) > self.size - self.offset or crc32c(data) != chunk.crc:
             raise Damaged(f"a piece of the snapshot arrived damaged at byte {self.offset}")
         self.append(data)
 

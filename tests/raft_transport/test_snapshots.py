@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from raft.core.messages import InstallSnapshot
 from raft.pb import peer_pb2 as pb
 from raft.transport import snapshots_in, snapshots_out
 from raft.types import Index, LogError, MemberId, Membership, SnapshotMeta, Term
-from tests.raft_transport.members import Wire, heartbeat, host, hosts
+from tests.raft_transport.members import Host, Wire, heartbeat, host, hosts
 
 ONE, TWO = MemberId(1), MemberId(2)
 META = SnapshotMeta(Index(77), Term(4), Membership.of([1, 3], [2]))
@@ -102,14 +104,21 @@ async def test_heartbeats_pass_while_a_large_snapshot_goes_over(tmp_path: Path):
         assert one.inbox.lost == []
 
 
-async def test_a_snapshot_goes_on_where_the_wire_was_cut(tmp_path: Path):
-    size = 20 << 20
-    source = a_file(tmp_path / "copy", size)
+@asynccontextmanager
+async def joined_by_a_wire(tmp_path: Path) -> AsyncIterator[tuple[Host, Host, Wire]]:
+    """Two members, and what the first one's bytes to the second pass through."""
     async with (
         hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two),
         Wire(two.port) as wire,
     ):
         one.transport.set_peers({TWO: [wire.url]})
+        yield one, two, wire
+
+
+async def test_a_snapshot_goes_on_where_the_wire_was_cut(tmp_path: Path):
+    size = 20 << 20
+    source = a_file(tmp_path / "copy", size)
+    async with joined_by_a_wire(tmp_path) as (one, two, wire):
         wire.cut_after = 14 << 20
         await one.transport.send_snapshot(TWO, Term(5), META, source)
 
@@ -130,11 +139,7 @@ def a_file_of_objects(path: Path, size: int) -> Path:
 async def test_what_gets_smaller_goes_over_the_wire_compressed(tmp_path: Path):
     size = 8 << 20
     source = a_file_of_objects(tmp_path / "copy", size)
-    async with (
-        hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two),
-        Wire(two.port) as wire,
-    ):
-        one.transport.set_peers({TWO: [wire.url]})
+    async with joined_by_a_wire(tmp_path) as (one, two, wire):
         wire.cut_after = 1 << 20  # and goes on where it was cut
         await one.transport.send_snapshot(TWO, Term(5), META, source)
 
@@ -158,11 +163,7 @@ async def test_members_of_before_get_pieces_as_they_are(
         return progress
 
     monkeypatch.setattr(snapshots_out, "parsed", parsed_of_before)
-    async with (
-        hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two),
-        Wire(two.port) as wire,
-    ):
-        one.transport.set_peers({TWO: [wire.url]})
+    async with joined_by_a_wire(tmp_path) as (one, two, wire):
         await one.transport.send_snapshot(TWO, Term(5), META, source)
         assert two.inbox.snapshots[0][1].read_bytes() == source.read_bytes()
         assert wire.forwarded > size
@@ -197,11 +198,7 @@ def test_a_compressed_piece_that_is_none_is_damaged(packed: bytes, tmp_path: Pat
 
 async def test_a_flipped_byte_is_found_and_that_piece_sent_again(tmp_path: Path):
     source = a_file(tmp_path / "copy", 6 << 20)
-    async with (
-        hosts(await host(1, tmp_path), await host(2, tmp_path)) as (one, two),
-        Wire(two.port) as wire,
-    ):
-        one.transport.set_peers({TWO: [wire.url]})
+    async with joined_by_a_wire(tmp_path) as (one, two, wire):
         wire.flip_at = 3 << 20
         await one.transport.send_snapshot(TWO, Term(5), META, source)
 

@@ -187,22 +187,15 @@ def test_the_third_ping_too_early_is_one_too_many():
     assert calmed(peer, "too_many_pings")
 
 
-def test_pings_that_follow_data_are_free():
+@pytest.mark.parametrize(("messages", "pings", "every_seconds"), [(50, 3, 0.1), (5_000, 1, 0.001)])
+def test_pings_that_follow_data_are_free(messages, pings, every_seconds):
+    """grpc-go sends one with every event of a busy watch; ending its connection would hold up
+    every watch on it for a second."""
     peer = Peer()
     stream = peer.open()
-    for _ in range(50):
+    for _ in range(messages):
         peer.connection.sender.message(stream, b"x")
-        ping(peer, 3, 0.1)
-    assert peer.went_away() is None
-
-
-def test_a_client_may_measure_the_path_with_every_event_of_a_busy_watch():
-    """grpc-go does; ending its connection would hold up every watch on it for a second."""
-    peer = Peer()
-    stream = peer.open()
-    for _ in range(5_000):
-        peer.connection.sender.message(stream, b"x")
-        ping(peer, 1, 0.001)
+        ping(peer, pings, every_seconds)
     assert peer.went_away() is None
 
 
