@@ -24,8 +24,9 @@ from kvshim.pb.etcd import rpc_pb2 as pb
 from tests.cluster.clients import client
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.member import Member
-from tests.support.datastore import Kind, free_ports
+from tests.support.datastore import Kind
 from tests.support.grpc_client import EtcdClient
+from tests.support.ports import free_ports
 
 MEMBERS = 3
 VALUE_BYTES = 1024

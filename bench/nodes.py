@@ -16,7 +16,8 @@ from kvshim.pb.etcd import rpc_pb2 as pb
 from tests.cluster.clients import client
 from tests.cluster.cluster import wait_for
 from tests.cluster.member import Member
-from tests.support.datastore import Kind, StartError, free_ports
+from tests.support.datastore import Kind, StartError
+from tests.support.ports import free_ports
 from tests.support.program import KVSHIM
 
 COMMAND_SECONDS_MAX = 30.0

@@ -6,7 +6,6 @@ process's data directory if it made one, and nothing else.
 """
 
 import json
-import random
 import shutil
 import signal
 import socket
@@ -25,6 +24,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from conformance.certs import CertFiles
+from tests.support.ports import free_ports
 from tests.support.program import KVSHIM
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,13 +32,7 @@ BUILD_DIR = ROOT / "build"
 ETCDCTL = BUILD_DIR / "etcdctl"
 
 READY_SECONDS_MAX = 60.0
-START_ATTEMPTS_MAX = 3
-PORT_TAKEN = "already in use"
 LOG_TAIL_LINES = 25
-
-# Below the range that the kernel hands to outgoing connections, so that a port found free stays
-# free between the look and the bind, and while a killed server is down.
-PORT_RANGE = range(20_000, 32_000)
 
 
 class Kind(Enum):
@@ -88,32 +82,6 @@ class Kind(Enum):
 
 class ServerError(Exception):
     """A server did not start, did not get ready, or did not stop as it should."""
-
-
-_HANDED_OUT: set[int] = set()
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct loopback ports that nothing listens on, never the same twice in one process.
-
-    A server starts some time after it was given its ports: one that is given ports meanwhile must
-    not get the same. Other processes may still take them, see `Datastore.start`.
-    """
-    ports: list[int] = []
-    for port in random.sample(PORT_RANGE, len(PORT_RANGE)):
-        if port in _HANDED_OUT:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        ports.append(port)
-        _HANDED_OUT.add(port)
-        if len(ports) == count:
-            return ports
-    raise ServerError(f"no {count} free ports in {PORT_RANGE}")
 
 
 def http_get(url: str, timeout_seconds: float = 2.0) -> tuple[int, str]:
@@ -224,28 +192,13 @@ class Datastore:
         return flags
 
     def start(self) -> float:
-        """Starts the process and waits until it serves; returns the seconds that took.
-
-        Before its first start nobody knows its ports: if one was taken since, it gets others.
-        """
+        """Starts the process and waits until it serves; returns the seconds that took."""
         if self.running:
             raise ServerError(f"{self.kind.value} runs already")
         if not self.kind.program.exists():
             raise ServerError(f"{self.kind.program} is missing: run `{self.kind.how_to_get_it}`")
         self.directory.mkdir(parents=True, exist_ok=True)
-        first, started = not self.data_dir.exists(), time.monotonic()
-        for attempt in range(1, START_ATTEMPTS_MAX + 1):
-            try:
-                self._start()
-                break
-            except ServerError as failure:
-                if not first or PORT_TAKEN not in str(failure) or attempt == START_ATTEMPTS_MAX:
-                    raise
-            self.ports[:] = free_ports(len(self.ports))
-            shutil.rmtree(self.data_dir, ignore_errors=True)
-        return time.monotonic() - started
-
-    def _start(self) -> None:
+        started = time.monotonic()
         self._log = self.log_path.open("ab")
         self._process = subprocess.Popen(
             self.command(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
@@ -257,6 +210,7 @@ class Datastore:
             self._process.wait()
             self._close_log()
             raise
+        return time.monotonic() - started
 
     def wait_ready(self, timeout_seconds: float = READY_SECONDS_MAX) -> None:
         """Returns once /health says true and the client port answers."""

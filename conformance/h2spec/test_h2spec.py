@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import pytest
 
 from conformance.build import TARGETS, binary, build
-from conformance.servers import Datastore, Kind, free_ports
+from conformance.servers import Datastore, Kind
+from tests.support.ports import free_ports
 
 SUITES = ("generic", "http2", "hpack")
 TESTS = 146

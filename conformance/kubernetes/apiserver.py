@@ -17,7 +17,8 @@ from prometheus_client.samples import Sample
 
 from conformance.certs import CertFiles, write_certs
 from conformance.kubernetes.client import ApiClient, ApiError
-from conformance.servers import BUILD_DIR, Datastore, ServerError, free_ports, log_tail
+from conformance.servers import BUILD_DIR, Datastore, ServerError, log_tail
+from tests.support.ports import free_ports
 
 PROGRAM = BUILD_DIR / "kube-apiserver"
 VERSION = "v1.37.2"

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from conformance.servers import free_ports, log_tail
+from conformance.servers import log_tail
+from tests.support.ports import free_ports
 
 PROGRAM = Path("/usr/bin/patroni")
 POSTGRES = Path("/usr/lib/postgresql")

@@ -15,7 +15,8 @@ import dns.rcode
 import pytest
 
 from conformance.build import TARGETS, binary, build
-from conformance.servers import Datastore, Kind, free_ports, log_tail
+from conformance.servers import Datastore, Kind, log_tail
+from tests.support.ports import free_ports
 
 READY_SECONDS_MAX = 30.0
 ZONE = "cluster.local."

@@ -22,8 +22,9 @@ from tests.api.users import (
     grant,
     login,
 )
-from tests.support.datastore import Datastore, free_ports
+from tests.support.datastore import Datastore
 from tests.support.grpc_client import OPTIONS, EtcdClient
+from tests.support.ports import free_ports
 from tests.transport.certs import Authority
 
 

@@ -17,8 +17,9 @@ from typing import Self, TypeVar
 from tests.cluster.links import CUT, Links, Rule, Way
 from tests.cluster.member import Member
 from tests.cluster.namespaces import Namespaces
-from tests.support.datastore import Kind, free_ports
+from tests.support.datastore import Kind
 from tests.support.grpc_client import EtcdClient
+from tests.support.ports import free_ports
 
 LEADER_SECONDS_MAX = 30.0
 START_SECONDS_MAX = 60.0
@@ -213,20 +214,7 @@ class Cluster:
         self.close()
 
     def _new_member(self, name: str) -> Member:
-        taken = {
-            port
-            for member in self.members
-            for port in (
-                member.client_port,
-                member.peer_port,
-                member.announced_port,
-                member.metrics_port,
-            )
-        }
-        while True:
-            client, peer, announced, metrics = free_ports(PORTS_EACH)
-            if not taken & {client, peer, announced, metrics}:
-                break
+        client, peer, announced, metrics = free_ports(PORTS_EACH)
         member = Member(
             self.kind, name, self.directory / name, client, peer, peer, metrics, self._flags
         )

@@ -15,7 +15,7 @@ import grpc
 from kvshim.errors import KvshimError
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.server.admin_socket import SOCKET_NAME, AdminClient
-from tests.support.datastore import free_ports
+from tests.support.ports import free_ports
 from tests.support.program import KVSHIM
 
 _T = TypeVar("_T")

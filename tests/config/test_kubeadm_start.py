@@ -24,7 +24,7 @@ import pytest
 
 from kvshim.pb.etcd import rpc_pb2 as pb
 from tests.config.test_kubeadm import OLDER, V1_37
-from tests.support.datastore import free_ports
+from tests.support.ports import free_ports
 from tests.transport.certs import Authority, Issued
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.datastore import Datastore, Kind, free_ports
+from tests.support.datastore import Datastore, Kind
+from tests.support.ports import free_ports
 
 REFUSAL_SECONDS_MAX = 15.0
 WITHOUT_ROOT = (sys.executable, "-m", "tests.crash.without_root")

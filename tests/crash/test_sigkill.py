@@ -17,8 +17,9 @@ import grpc
 import pytest
 
 from tests.crash.ledger import Ledger, Ops, send
-from tests.support.datastore import Datastore, Kind, free_ports
+from tests.support.datastore import Datastore, Kind
 from tests.support.grpc_client import EtcdClient
+from tests.support.ports import free_ports
 
 KILLS = 50
 WRITERS = 6

@@ -24,8 +24,9 @@ import psutil
 import pytest
 
 from kvshim.pb.etcd import rpc_pb2 as pb
-from tests.support.datastore import REPOSITORY, free_ports
+from tests.support.datastore import REPOSITORY
 from tests.support.grpc_client import ALL, EtcdClient
+from tests.support.ports import free_ports
 
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 5.0

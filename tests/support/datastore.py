@@ -5,8 +5,6 @@ same flags. Called from the test's own thread; no thread of its own.
 """
 
 import enum
-import random
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,12 +14,12 @@ from pathlib import Path
 
 import grpc
 
+from tests.support.ports import free_ports
 from tests.support.program import KVSHIM
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS_MAX = 40.0
 STOP_SECONDS_MAX = 15.0
-START_ATTEMPTS_MAX = 3
 
 
 class Kind(enum.StrEnum):
@@ -87,20 +85,16 @@ class Datastore:
         ]
 
     def start(self) -> None:
-        """Start the process; another one may take a free port first, so try a few times."""
-        for attempt in range(1, START_ATTEMPTS_MAX + 1):
-            self.client_port, self.peer_port, self.metrics_port = free_ports(3)
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with self.log.open("ab") as log:
-                self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
-            try:
-                self._wait_until_serving()
-            except StartError:
-                self.stop()
-                if attempt == START_ATTEMPTS_MAX or b"address already in use" not in self._tail():
-                    raise
-            else:
-                return
+        """Start the process on ports of its own."""
+        self.client_port, self.peer_port, self.metrics_port = free_ports(3)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
+        try:
+            self._wait_until_serving()
+        except StartError:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """End the process this object started; SIGKILL if it does not drain in time."""
@@ -135,22 +129,6 @@ class Datastore:
 
     def __str__(self) -> str:
         return f"{' '.join(self.command())}\n{self._tail().decode(errors='replace')}"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports free a moment ago, below the ephemeral range so that no outgoing call takes them."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randrange(12_000, 32_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in ports:
-            ports.append(port)
-    return ports
 
 
 @contextmanager
