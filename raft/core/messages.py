@@ -80,10 +80,14 @@ class AppendRejected(Envelope):
 
 @dataclass(slots=True)
 class Heartbeat(Envelope):
-    """I lead `term`; `round` numbers the newest confirmation that reads wait for."""
+    """I lead `term`; `round` numbers the newest confirmation that reads wait for.
+
+    A `quiet` one needs no answer.
+    """
 
     commit: Index
     round: int
+    quiet: bool = False
 
 
 @dataclass(slots=True)

@@ -78,8 +78,21 @@ def send_heartbeats(r: Replica) -> None:
     for member in r.others:
         progress = r.progress[member]
         commit = min(progress.match, r.log.commit)
-        r.send(Heartbeat(r.id, member, r.term, commit, r.reads.round))
+        quiet = _needs_no_answer(r, member, progress)
+        r.send(Heartbeat(r.id, member, r.term, commit, r.reads.round, quiet))
         progress.sent_commit = max(progress.sent_commit, commit)
+
+
+def _needs_no_answer(r: Replica, member: MemberId, progress: Progress) -> bool:
+    """An answer would tell nothing: the member was heard since the quorum was last looked at, has
+    the whole log and has confirmed what reads wait for. Each answer wakes the leader.
+    """
+    return (
+        progress.recent_active
+        and progress.flow is Flow.REPLICATE
+        and progress.match == r.log.last_index
+        and r.reads.acks.get(member, 0) == r.reads.round
+    )
 
 
 def advance_commit(r: Replica) -> bool:
@@ -204,7 +217,8 @@ def on_heartbeat(r: Replica, m: Heartbeat) -> None:
     """The leader lives."""
     _follow(r, m.sender, m.term)
     r.log.commit_to(m.commit)
-    r.send(HeartbeatResponse(r.id, m.sender, r.term, m.round))
+    if not m.quiet:
+        r.send(HeartbeatResponse(r.id, m.sender, r.term, m.round))
 
 
 def on_install_snapshot(r: Replica, m: InstallSnapshot) -> None:

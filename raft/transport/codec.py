@@ -54,7 +54,7 @@ _PLAIN: Final[dict[type, tuple[Kind, Any, tuple[str, ...]]]] = {
         pb.AppendRejected,
         ("index", "hint_index", "hint_term"),
     ),
-    Heartbeat: (Kind.HEARTBEAT, pb.Heartbeat, ("commit", "round")),
+    Heartbeat: (Kind.HEARTBEAT, pb.Heartbeat, ("commit", "round", "quiet")),
     HeartbeatResponse: (Kind.HEARTBEAT_RESPONSE, pb.HeartbeatResponse, ("round",)),
     NewerTerm: (Kind.NEWER_TERM, pb.NewerTerm, ()),
     TimeoutNow: (Kind.TIMEOUT_NOW, pb.TimeoutNow, ()),
