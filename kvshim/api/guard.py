@@ -73,11 +73,10 @@ def guard(
     def guarded_stream(method: ServerStream) -> ServerStream:
         handler = method.handler
 
-        async def serve(request: Message, call: Call) -> AsyncIterator[Message | bytes]:
+        def serve(request: Message, call: Call) -> AsyncIterator[Message | bytes]:
             refuse_learner_stream(method)
             check(call)
-            async for reply in handler(request, call):
-                yield reply
+            return handler(request, call)
 
         return replace(method, handler=serve)
 

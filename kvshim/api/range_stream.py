@@ -7,6 +7,7 @@ ends the stream with that error, as in etcd (`server/etcdserver/v3_server.go`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -60,16 +61,23 @@ class RangeStreamService:
     async def _chunks(self, request: rpc_pb2.RangeRequest) -> AsyncIterator[bytes]:
         stream = await self._reader.read(lambda view: _Stream(view, request))
         rows = FIRST_CHUNK_ROWS
-        while not stream.done:
-            limit = min(rows, stream.rows_left)
-            chunk = await self._reader.read(partial(stream.next, limit))
+        reading = self._begin(stream, rows)
+        while True:
+            chunk = await reading
             if stream.done:
-                chunk = stream.last(chunk).encode(self._headers.encode(stream.header_revision))
-            yield frame(_RESPONSE_TAG, chunk)
+                last = stream.last(chunk).encode(self._headers.encode(stream.header_revision))
+                yield frame(_RESPONSE_TAG, last)
+                return
             if len(chunk) < self._chunk_bytes // 2:
                 rows *= 2
             elif len(chunk) > self._chunk_bytes * 2:
                 rows = max(rows // 2, 1)
+            reading = self._begin(stream, rows)
+            yield frame(_RESPONSE_TAG, chunk)
+
+    def _begin(self, stream: _Stream, rows: int) -> asyncio.Future[bytes]:
+        """Read the next chunk, while the one before it leaves."""
+        return self._reader.read(partial(stream.next, min(rows, stream.rows_left)))
 
 
 class _Stream:

@@ -21,6 +21,7 @@ from kvshim.logs import Event, Logger
 from kvshim.mvcc.ranges import RangeResult
 from kvshim.mvcc.slices import SlicePlan, open_range
 from kvshim.mvcc.store import Store
+from kvshim.mvcc.turn import TurnReads
 from kvshim.mvcc.view import ReadView
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.server.leadership import Leadership
@@ -50,6 +51,7 @@ class Reader:
         logger: Logger | None = None,
     ) -> None:
         self._store = store
+        self._turn_reads = TurnReads(store)
         self._log = log
         self._executor = executor
         self._timeout_seconds = timeout_seconds
@@ -196,34 +198,46 @@ class Reader:
 
     def read_here(self, function: Callable[[ReadView], _T]) -> _T:
         """Run a read of microseconds on the loop."""
-        with self._store.read_short() as view:
-            return function(view)
+        return self._turn_reads.read(function)
 
-    async def read(self, function: Callable[[ReadView], _T]) -> _T:
+    def read(self, function: Callable[[ReadView], _T]) -> asyncio.Future[_T]:
         """Run a read that may be long on a reader thread."""
-        return await self.on_thread(partial(self._read, function))
+        return self.on_thread(partial(self._read, function))
 
-    async def open_range(self, request: rpc_pb2.RangeRequest) -> RangeResult | SlicePlan:
+    def open_range(self, request: rpc_pb2.RangeRequest) -> asyncio.Future[RangeResult | SlicePlan]:
         """Read a range on a reader thread; a long one is planned, to be read in slices."""
-        return await self.on_thread(partial(open_range, self._store, request))
+        return self.on_thread(partial(open_range, self._store, request))
 
     async def slices(self, plan: SlicePlan, header: bytes) -> AsyncIterator[bytes]:
-        """The whole response of a plan, slice by slice. Raises `Compacted`."""
+        """The whole response of a plan, slice by slice, each read while the one before it leaves.
+
+        Raises `Compacted`.
+        """
+        reading = self.on_thread(plan.next_slice)
         try:
             yield plan.opening(header)
-            while piece := await self.on_thread(plan.next_slice):
+            while piece := await reading:
+                reading = self.on_thread(plan.next_slice)
                 yield piece
             yield plan.closing()
         finally:
             plan.close()
 
-    async def on_thread(self, function: Callable[[], _T]) -> _T:
-        """Run a function that reads by itself on a reader thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+    def on_thread(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Run a function that reads by itself on a reader thread; it begins at once."""
+        future = asyncio.get_running_loop().run_in_executor(self._executor, function)
+        future.add_done_callback(_notice)
+        return future
 
     def _read(self, function: Callable[[ReadView], _T]) -> _T:
         with self._store.read() as view:
             return function(view)
+
+
+def _notice(done: asyncio.Future[_T]) -> None:
+    """What a read fails with that nobody waits for any more is no news."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _never() -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import queue
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import pytest
 
-from kvshim.errors import LeaderChanged, RequestTimedOut, Stopped
+from kvshim.errors import Compacted, LeaderChanged, RequestTimedOut, Stopped
 from kvshim.logs import Event, Logger
+from kvshim.mvcc.slices import SlicePlan
 from kvshim.mvcc.store import Store as RealStore
 from kvshim.server import read_index
 from kvshim.server.reader import Reader
@@ -162,3 +165,52 @@ async def test_stale_reads_are_answered_at_once_and_said_once_but_confirm_nothin
     assert world.lines.events == [Event.STALE_READS, Event.STALE_READS_ENDED]
     await world.reader.linearizable()
     assert world.log.questions >= 2
+
+
+class Plan:
+    """Two slices, and a third that cannot be read."""
+
+    def __init__(self) -> None:
+        self.begun: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.closed = False
+        self._numbers = itertools.count(1)
+
+    def opening(self, header: bytes) -> bytes:
+        return header
+
+    def next_slice(self) -> bytes:
+        number = next(self._numbers)
+        self.begun.put(number)
+        if number == 3:
+            raise Compacted
+        return b"%d" % number
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def reading(self) -> int:
+        return await asyncio.to_thread(self.begun.get, timeout=2)
+
+
+async def test_a_slice_is_read_while_the_one_before_it_leaves_and_none_further():
+    plan = Plan()
+    slices = World().reader.slices(cast("SlicePlan", plan), b"head")
+    assert await anext(slices) == b"head"
+    assert await plan.reading() == 1
+    await asyncio.sleep(0.02)
+    assert plan.begun.empty()
+    assert await anext(slices) == b"1"
+    assert await plan.reading() == 2
+    assert await anext(slices) == b"2"
+    with pytest.raises(Compacted):
+        await anext(slices)
+    assert plan.closed
+
+
+async def test_a_list_given_up_is_closed_whatever_is_being_read():
+    plan = Plan()
+    slices = World().reader.slices(cast("SlicePlan", plan), b"head")
+    for _ in range(3):
+        await anext(slices)
+    await slices.aclose()
+    assert plan.closed
