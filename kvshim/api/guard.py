@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 from kvshim.errors import NoLeader, NotSupportedForLearner
 from kvshim.logs import Event, Logger
 from kvshim.pb.etcd import rpc_pb2
-from kvshim.rpc import Bidi, BidiCall, Call, Method, QuickHandler, Reply, ServerStream, Unary
+from kvshim.rpc import Bidi, BidiCall, Call, Method, Reply, ServerStream, Unary
 from raft.interface import ReplicatedLog
 
 LEARNERS_STREAM = ("/grpc.", "/etcdserverpb.Maintenance/Snapshot")
@@ -47,76 +47,98 @@ def guard(
     `slow_seconds` is logged with its method and size, never with its content. While `refuses`, only
     what learners serve in etcd is served.
     """
+    rules = _Rules(log, logger, slow_seconds, refuses)
+    return [_guarded(method, rules) for method in methods]
 
-    def check(call: Call) -> None:
-        if requires_leader(call) and log.status().leader_id == 0:
+
+def _guarded(method: Method, rules: _Rules) -> Method:
+    match method:
+        case Unary():
+            unary = _GuardedUnary(method, rules)
+            at_once = None if method.at_once is None else unary.at_once
+            return replace(method, handler=unary.serve, at_once=at_once)
+        case ServerStream():
+            return replace(method, handler=_GuardedStream(method, rules).serve)
+        case Bidi():
+            return replace(method, handler=_GuardedBidi(method, rules).serve)
+
+
+class _Rules:
+    """What is asked of every call."""
+
+    def __init__(
+        self,
+        log: ReplicatedLog,
+        logger: Logger,
+        slow_seconds: float,
+        refuses: Callable[[], bool],
+    ) -> None:
+        self._log = log
+        self._logger = logger
+        self._slow_seconds = slow_seconds
+        self._refuses = refuses
+
+    def check_unary(self, request: Message, call: Call) -> None:
+        self._check_leader(call)
+        if self._refuses() and not learners_answer(request):
+            raise NotSupportedForLearner
+
+    def check_stream(self, path: str, call: Call) -> None:
+        if self._refuses() and not path.startswith(LEARNERS_STREAM):
+            raise NotSupportedForLearner
+        self._check_leader(call)
+
+    def tell_if_slow(self, path: str, request: Message, took_seconds: float) -> None:
+        if took_seconds > self._slow_seconds:
+            self._logger.warn(
+                Event.SLOW_REQUEST,
+                method=path,
+                took_seconds=round(took_seconds, 3),
+                request_bytes=request.ByteSize(),
+            )
+
+    def _check_leader(self, call: Call) -> None:
+        if requires_leader(call) and self._log.status().leader_id == 0:
             raise NoLeader
 
-    def check_unary(request: Message, call: Call) -> None:
-        check(call)
-        if refuses() and not learners_answer(request):
-            raise NotSupportedForLearner
 
-    def refuse_learner_stream(method: Method) -> None:
-        if refuses() and not method.path.startswith(LEARNERS_STREAM):
-            raise NotSupportedForLearner
+class _GuardedUnary:
+    def __init__(self, method: Unary, rules: _Rules) -> None:
+        self._path = method.path
+        self._handler = method.handler
+        self._quick = method.at_once
+        self._rules = rules
 
-    def guarded(method: Method) -> Method:
-        match method:
-            case Unary():
-                return guarded_unary(method)
-            case ServerStream():
-                return guarded_stream(method)
-            case Bidi():
-                return guarded_bidi(method)
+    async def serve(self, request: Message, call: Call) -> Reply:
+        self._rules.check_unary(request, call)
+        started = time.perf_counter()
+        reply = await self._handler(request, call)
+        self._rules.tell_if_slow(self._path, request, time.perf_counter() - started)
+        return reply
 
-    def guarded_stream(method: ServerStream) -> ServerStream:
-        handler = method.handler
+    def at_once(self, request: Message, call: Call) -> Reply | None:
+        self._rules.check_unary(request, call)
+        assert self._quick is not None
+        return self._quick(request, call)
 
-        def serve(request: Message, call: Call) -> AsyncIterator[Message | bytes]:
-            refuse_learner_stream(method)
-            check(call)
-            return handler(request, call)
 
-        return replace(method, handler=serve)
+class _GuardedStream:
+    def __init__(self, method: ServerStream, rules: _Rules) -> None:
+        self._path = method.path
+        self._handler = method.handler
+        self._rules = rules
 
-    def guarded_bidi(method: Bidi) -> Bidi:
-        handler = method.handler
+    def serve(self, request: Message, call: Call) -> AsyncIterator[Message | bytes]:
+        self._rules.check_stream(self._path, call)
+        return self._handler(request, call)
 
-        async def serve(call: BidiCall) -> None:
-            refuse_learner_stream(method)
-            check(call)
-            await handler(call)
 
-        return replace(method, handler=serve)
+class _GuardedBidi:
+    def __init__(self, method: Bidi, rules: _Rules) -> None:
+        self._path = method.path
+        self._handler = method.handler
+        self._rules = rules
 
-    def guarded_unary(method: Unary) -> Unary:
-        handler = method.handler
-
-        async def serve(request: Message, call: Call) -> Reply:
-            check_unary(request, call)
-            started = time.perf_counter()
-            reply = await handler(request, call)
-            took = time.perf_counter() - started
-            if took > slow_seconds:
-                logger.warn(
-                    Event.SLOW_REQUEST,
-                    method=method.path,
-                    took_seconds=round(took, 3),
-                    request_bytes=request.ByteSize(),
-                )
-            return reply
-
-        return replace(method, handler=serve, at_once=guarded_quick(method.at_once))
-
-    def guarded_quick(quick: QuickHandler | None) -> QuickHandler | None:
-        if quick is None:
-            return None
-
-        def serve(request: Message, call: Call) -> Reply | None:
-            check_unary(request, call)
-            return quick(request, call)
-
-        return serve
-
-    return [guarded(method) for method in methods]
+    async def serve(self, call: BidiCall) -> None:
+        self._rules.check_stream(self._path, call)
+        await self._handler(call)
