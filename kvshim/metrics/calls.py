@@ -54,6 +54,7 @@ class MethodMetrics:
 
     __slots__ = (
         "_calls",
+        "_clients",
         "_handled",
         "_handling_seconds",
         "_kind",
@@ -66,6 +67,7 @@ class MethodMetrics:
     def __init__(self, calls: CallMetrics, kind: CallKind, service: str, method: str) -> None:
         self._calls = calls
         self._kind = kind
+        self._clients = calls.clients[kind]
         self._labels = (kind.grpc_type, service, method)
         self._started = calls.started.labels(*self._labels)
         self._received_messages = calls.received_messages.labels(*self._labels)
@@ -78,7 +80,10 @@ class MethodMetrics:
     def call_started(self, client_api_version: str | None) -> None:
         """A call of this method began; `client_api_version` is what its metadata say, if at all."""
         self._started.total += 1
-        self._calls.count_client(self._kind, client_api_version)
+        client = self._clients.get(client_api_version)
+        if client is None:
+            client = self._calls.client(self._kind, client_api_version)
+        client.total += 1
 
     def message_received(self, size_bytes: int) -> None:
         self._received_messages.total += 1
@@ -148,25 +153,20 @@ class CallMetrics:
                 buckets=HANDLING_SECONDS,
                 registry=registry,
             )
-        self._clients: dict[tuple[CallKind, str | None], Tally] = {}
+        self.clients: dict[CallKind, dict[str | None, Tally]] = {kind: {} for kind in CallKind}
+        """By the API version that a client claims; only `client` adds to it."""
 
     def method(self, kind: CallKind, path: str) -> MethodMetrics:
         """The counters of the method at an HTTP/2 path such as `/etcdserverpb.KV/Range`."""
         service, _, name = path.removeprefix("/").rpartition("/")
         return MethodMetrics(self, kind, service, name)
 
-    def count_client(self, kind: CallKind, version: str | None) -> None:
-        """Count one call under the version its client claims."""
-        counter = self._clients.get((kind, version))
-        if counter is None:
-            counter = self._client(kind, version)
-        counter.total += 1
-
-    def _client(self, kind: CallKind, version: str | None) -> Tally:
+    def client(self, kind: CallKind, version: str | None) -> Tally:
+        """The counter of calls under the version that their client claims."""
         if version is not None and len(version) > CLIENT_VERSION_LENGTH_MAX:
             return self.client_requests.labels(kind.etcd_type, "other")
-        if len(self._clients) >= CLIENT_VERSIONS_MAX:
+        if sum(map(len, self.clients.values())) >= CLIENT_VERSIONS_MAX:
             return self.client_requests.labels(kind.etcd_type, "other")
         counter = self.client_requests.labels(kind.etcd_type, version or "unknown")
-        self._clients[(kind, version)] = counter
+        self.clients[kind][version] = counter
         return counter

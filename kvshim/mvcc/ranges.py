@@ -10,7 +10,6 @@ which is what clients ask for, never becomes Python objects: its pairs are joine
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from kvshim.mvcc.encoding import encode_pair, frame, varint
@@ -33,15 +32,22 @@ _SORT_KEYS: Final[dict[int, Callable[[KeyValue], int | bytes]]] = {
 }
 
 
-@dataclass(slots=True)
 class RangeResult:
-    """A range's answer. Each element of `kvs` is one or more framed pairs, end to end."""
+    """A range's answer. Each element of `kvs` is one or more framed pairs, end to end.
 
-    revision: Revision
-    kvs: list[bytes]
-    count: int
-    more: bool
-    returned: int = 0
+    Each read makes one, and mypyc does not compile what makes a dataclass.
+    """
+
+    __slots__ = ("count", "kvs", "more", "returned", "revision")
+
+    def __init__(
+        self, revision: Revision, kvs: list[bytes], count: int, *, more: bool, returned: int = 0
+    ) -> None:
+        self.revision = revision
+        self.kvs = kvs
+        self.count = count
+        self.more = more
+        self.returned = returned
 
     def encode(self, header: bytes) -> bytes:
         """The whole RangeResponse; `header` is an encoded ResponseHeader."""
@@ -117,7 +123,7 @@ def _list(view: ReadView, keys: KeyRange, at: Revision, limit: int) -> RangeResu
     returned = sum(chunk.rows for chunk in chunks)
     behind = count_behind(view, keys, at, limit, returned, chunks[-1].last_key)
     pairs = [chunk.pairs for chunk in chunks]
-    return RangeResult(view.revision, pairs, returned + behind, behind > 0, returned)
+    return RangeResult(view.revision, pairs, returned + behind, more=behind > 0, returned=returned)
 
 
 def rows_wanted(limit: int) -> int:
@@ -159,7 +165,7 @@ def _list_versions(
         pairs = [_encode_key(version, target) for version in versions]
     else:
         pairs = [view.pair_of(version) for version in versions]
-    return RangeResult(view.revision, pairs, count, more, len(pairs))
+    return RangeResult(view.revision, pairs, count, more=more, returned=len(pairs))
 
 
 def _within_bounds(version: KeyValue, request: rpc_pb2.RangeRequest) -> bool:

@@ -30,8 +30,8 @@ from kvshim.types import KeyRange, Revision
 if TYPE_CHECKING:
     from kvshim.mvcc.store import Store
 
-WHOLE_BYTES_MAX: Final = 4 << 20
-"""Answers up to this length are made at once."""
+WHOLE_BYTES_MAX: Final = 1 << 20
+"""Answers up to this length are made at once; of a longer one the first part leaves sooner."""
 
 
 class SlicePlan:
@@ -145,8 +145,10 @@ def _open_list(  # noqa: PLR0917
     if rest_rows == 0:
         behind = count_behind(view, keys, at, limit, returned, last_key)
         pairs = [chunk.pairs for chunk in chunks]
-        return RangeResult(view.revision, pairs, returned + behind, behind > 0, returned)
+        return RangeResult(
+            view.revision, pairs, returned + behind, more=behind > 0, returned=returned
+        )
     returned += rest_rows
     behind = remaining(view, keys, at) - returned if returned == limit else 0
-    result = RangeResult(view.revision, [], returned + behind, behind > 0, returned)
+    result = RangeResult(view.revision, [], returned + behind, more=behind > 0, returned=returned)
     return SlicePlan(store, keys, at, chunks, result=result, pairs_bytes=size + rest_size)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kvshim.transport.http2.frames import header_fragment
 from kvshim.transport.http2.limits import Limits
 from kvshim.transport.http2.wire import (
@@ -17,14 +15,19 @@ from kvshim.transport.http2.wire import (
 )
 
 
-@dataclass(slots=True)
 class HeaderBlock:
-    """A block that is whole, or waits for its CONTINUATION frames."""
+    """A block that is whole, or waits for its CONTINUATION frames.
 
-    stream_id: int
-    ends_stream: bool
-    data: bytes
-    frames: int = 1
+    Each call makes one, and mypyc does not compile what makes a dataclass.
+    """
+
+    __slots__ = ("data", "ends_stream", "frames", "stream_id")
+
+    def __init__(self, stream_id: int, ends_stream: bool, data: bytes) -> None:  # noqa: FBT001
+        self.stream_id = stream_id
+        self.ends_stream = ends_stream
+        self.data = data
+        self.frames = 1
 
 
 class BlockReader:

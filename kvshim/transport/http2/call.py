@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
@@ -43,6 +43,9 @@ class Driver(Protocol):
 
     def admit(self) -> None:
         """Raise CertificateRefused unless the client's certificate is welcome."""
+
+    def limit(self, call: Http2Call, expire: Callable[[Http2Call], None]) -> None:
+        """Have `expire` called at the call's deadline, unless it is over within this turn."""
 
     def forget(self, call: Http2Call) -> None:
         """The call is over."""

@@ -76,7 +76,7 @@ class MethodRunner(ABC):
         call = self._new_call(driver, stream, timeout_seconds)
         self._metrics.call_started(stream.head.metadata.get(CLIENT_API_VERSION))
         if call.deadline is not None:
-            call.timer = self._loop.call_at(call.deadline, self._expire, call)
+            driver.limit(call, self._expire)
         return call
 
     @abstractmethod

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 from kvshim.transport.http2.messages import BodyReader, MessageReader
 from kvshim.transport.http2.request import RequestHead
@@ -25,7 +25,8 @@ RESET_REMEMBERED_MAX = 1024
 """Streams that we reset, whose frames may be under way still and are no fault of the client."""
 
 
-class State(Enum):
+class State(IntEnum):
+    # Of integers, which hash faster than names do.
     OPEN = auto()
     HALF_CLOSED_REMOTE = auto()
     HALF_CLOSED_LOCAL = auto()
