@@ -432,7 +432,7 @@ class LogStorage:
         values: list[int | bytes] = []
         for entry in entries:
             crc = form.entry_crc(entry.index, entry.term, entry.data, entry.kind)
-            values += (entry.index, entry.term, crc, entry.data, entry.kind.value)
+            values += (entry.index, entry.term, crc, entry.data, int(entry.kind))
         self._db.execute(form.insert_sql(len(entries)), values)
 
     def _save(self, state: LogState) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
@@ -44,9 +44,6 @@ class Driver(Protocol):
     def admit(self) -> None:
         """Raise CertificateRefused unless the client's certificate is welcome."""
 
-    def limit(self, call: Http2Call, expire: Callable[[Http2Call], None]) -> None:
-        """Have `expire` called at the call's deadline, unless it is over within this turn."""
-
     def forget(self, call: Http2Call) -> None:
         """The call is over."""
 
@@ -65,9 +62,9 @@ class Http2Call:
         "loop",
         "request",
         "room",
+        "slot",
         "stream",
         "task",
-        "timer",
     )
 
     def __init__(
@@ -84,7 +81,8 @@ class Http2Call:
         self.deadline: float | None = None
         if timeout_seconds is not None:
             self.deadline = self.began + timeout_seconds
-        self.timer: asyncio.TimerHandle | None = None
+        self.slot = 0
+        """Where `Deadlines` keeps the call."""
         self.task: asyncio.Task[Any] | None = None
         self.has_begun = False
         """Whether the task took its first step; a task cancelled before never takes one."""

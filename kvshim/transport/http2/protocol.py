@@ -80,8 +80,6 @@ class Http2Protocol(asyncio.Protocol):
         self._certificate: bytes | None = None
         self._is_secure = False
         self._calls: dict[int, tuple[Http2Call, MethodRunner | PlainRunner]] = {}
-        self._unlimited: list[tuple[Http2Call, Callable[[Http2Call], None]]] = []
-        """Calls that came in this turn, whose deadline nothing watches yet."""
         self._is_paused = False
         self._unread = b""
         """What came and waits for its turn."""
@@ -121,8 +119,6 @@ class Http2Protocol(asyncio.Protocol):
         connection = self.connection
         for event in connection.receive(data, now):
             self._obey(event)
-        if self._unlimited:
-            self._limit_calls()
         if connection.is_established and "preface" in self._timers:
             self._cancel_timer("preface")
         self.flush_soon()
@@ -182,9 +178,6 @@ class Http2Protocol(asyncio.Protocol):
             raise CertificateRefused
         policy.admit(self._certificate)
 
-    def limit(self, call: Http2Call, expire: Callable[[Http2Call], None]) -> None:
-        self._unlimited.append((call, expire))
-
     def forget(self, call: Http2Call) -> None:
         self._calls.pop(call.stream.id, None)
 
@@ -205,13 +198,6 @@ class Http2Protocol(asyncio.Protocol):
             self._transport.abort()
 
     # --- Inside
-
-    def _limit_calls(self) -> None:
-        """A timer costs more than looking whether the call is answered already."""
-        for call, expire in self._unlimited:
-            if call.deadline is not None and not call.is_over:
-                call.timer = self._loop.call_at(call.deadline, expire, call)
-        self._unlimited.clear()
 
     def _share_of_turn(self, data: bytes) -> bytes:
         """The first of these bytes; the rest is read in later turns, and nothing else before."""

@@ -37,6 +37,7 @@ from kvshim.transport.codec import (
     kind_of,
 )
 from kvshim.transport.http2.call import Driver, Http2BidiCall, Http2Call
+from kvshim.transport.http2.deadlines import Deadlines
 from kvshim.transport.http2.stream import State, Stream
 from kvshim.transport.http2.streaming import send_all, send_slices
 from kvshim.transport.inflight import InFlight, Tracked
@@ -55,8 +56,12 @@ class RunnerOptions:
     loop: asyncio.AbstractEventLoop
     message_bytes_max: int
     log_failure: LogFailure
+    deadlines: Deadlines = field(init=False)
     inflight: InFlight = field(default_factory=InFlight)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.deadlines = Deadlines(self.loop)
 
 
 class MethodRunner(ABC):
@@ -76,7 +81,7 @@ class MethodRunner(ABC):
         call = self._new_call(driver, stream, timeout_seconds)
         self._metrics.call_started(stream.head.metadata.get(CLIENT_API_VERSION))
         if call.deadline is not None:
-            driver.limit(call, self._expire)
+            self._options.deadlines.watch(call, call.deadline, self._expire)
         return call
 
     @abstractmethod
@@ -104,7 +109,6 @@ class MethodRunner(ABC):
             call.cancel()
 
     def _expire(self, call: Http2Call) -> None:
-        call.timer = None
         call.is_expired = True
         if call.task is None:
             self._end(call, DeadlineExceeded())
@@ -176,8 +180,8 @@ class MethodRunner(ABC):
     def _over(self, call: Http2Call, code: Code) -> None:
         call.is_over = True
         call.task = None  # which knows the call: not a cycle for the collector to find
-        if call.timer is not None:
-            call.timer.cancel()
+        if call.slot:
+            self._options.deadlines.forget(call)
         self._metrics.call_ended(code, self._loop.time() - call.began)
         driver = call.driver
         driver.forget(call)

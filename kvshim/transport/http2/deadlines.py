@@ -1,0 +1,52 @@
+"""Ends the calls whose clients gave them a time. Event loop only.
+
+Calls whose deadlines come together share a timer: one for each would cost more than all the rest
+that the transport does for a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from kvshim.transport.http2.call import Http2Call
+
+SLOT_SECONDS: Final = 0.02
+"""A call ends up to this much after its deadline; its client has given it up by itself then."""
+
+_Expire: TypeAlias = Callable[[Http2Call], None]
+
+
+class Deadlines:
+    """Of all calls of one server."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._slots: dict[int, tuple[dict[Http2Call, _Expire], asyncio.TimerHandle]] = {}
+
+    def watch(self, call: Http2Call, deadline: float, expire: _Expire) -> None:
+        """Call `expire` at the loop's time `deadline` or a little later, unless forgotten."""
+        number = int(deadline / SLOT_SECONDS) + 1
+        slot = self._slots.get(number)
+        if slot is None:
+            timer = self._loop.call_at(number * SLOT_SECONDS, self._end, number)
+            slot = self._slots[number] = {}, timer
+        slot[0][call] = expire
+        call.slot = number
+
+    def forget(self, call: Http2Call) -> None:
+        """The call is over."""
+        slot = self._slots.get(call.slot)
+        if slot is None:
+            return
+        calls, timer = slot
+        calls.pop(call, None)
+        if not calls:
+            timer.cancel()
+            del self._slots[call.slot]
+
+    def _end(self, number: int) -> None:
+        calls, _ = self._slots.pop(number)
+        for call, expire in calls.items():
+            expire(call)

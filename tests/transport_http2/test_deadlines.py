@@ -1,0 +1,71 @@
+"""Deadlines that come together share a timer; a call that is over leaves nothing behind."""
+
+import asyncio
+import gc
+import weakref
+from typing import cast
+
+from kvshim.transport.http2.call import Driver, Http2Call
+from kvshim.transport.http2.deadlines import SLOT_SECONDS, Deadlines
+from kvshim.transport.http2.stream import Stream
+
+NOISE_SECONDS = 0.5
+
+
+def new_call() -> Http2Call:
+    loop = asyncio.get_running_loop()
+    return Http2Call(cast("Driver", None), cast("Stream", None), None, loop)
+
+
+async def test_a_call_ends_at_its_deadline_or_a_slot_later_never_before():
+    loop = asyncio.get_running_loop()
+    deadlines = Deadlines(loop)
+    ended: dict[Http2Call, float] = {}
+    wanted: dict[Http2Call, float] = {}
+    everyone = asyncio.Event()
+
+    def expire(call: Http2Call) -> None:
+        ended[call] = loop.time()
+        if len(ended) == len(wanted):
+            everyone.set()
+
+    for after_ms in (0, 1, 5, 19, 20, 21, 60, 100):
+        call = new_call()
+        wanted[call] = loop.time() + after_ms / 1000
+        deadlines.watch(call, wanted[call], expire)
+    async with asyncio.timeout(5):
+        await everyone.wait()
+    for call, deadline in wanted.items():
+        assert 0 <= ended[call] - deadline < SLOT_SECONDS + NOISE_SECONDS
+
+
+async def test_a_call_that_is_over_never_expires_and_others_of_its_slot_do():
+    loop = asyncio.get_running_loop()
+    deadlines, ended = Deadlines(loop), asyncio.Queue[Http2Call]()
+    deadline = loop.time() + 0.05
+    over, late = new_call(), new_call()
+    for call in (over, late):
+        deadlines.watch(call, deadline, ended.put_nowait)
+    deadlines.forget(over)
+    assert await asyncio.wait_for(ended.get(), 5) is late
+    await asyncio.sleep(2 * SLOT_SECONDS)
+    assert ended.empty()
+    deadlines.forget(late)  # as every call is when its end is told
+
+
+async def test_a_call_that_is_over_is_held_by_nothing():
+    """An hour's deadline would keep it, and its request, for an hour."""
+    deadlines = Deadlines(asyncio.get_running_loop())
+    call = new_call()
+
+    class Expiry:
+        def __call__(self, call: Http2Call) -> None: ...
+
+    expire = Expiry()
+    held = weakref.ref(expire)
+    deadlines.watch(call, 3600 + asyncio.get_running_loop().time(), expire)
+    del expire
+    assert held() is not None
+    deadlines.forget(call)
+    gc.collect()
+    assert held() is None
