@@ -44,9 +44,9 @@ class InFlight:
         return task in self._stopped
 
     def _enter(self, tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
-        tasks.add(task)
-        if tasks is self._unary:
+        if tasks is self._unary and not tasks:
             self._no_unary.clear()
+        tasks.add(task)
 
     def _leave(self, tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
         tasks.discard(task)

@@ -5,6 +5,8 @@ import gc
 import weakref
 from typing import cast
 
+import pytest
+
 from kvshim.transport.http2.call import Driver, Http2Call
 from kvshim.transport.http2.deadlines import SLOT_SECONDS, Deadlines
 from kvshim.transport.http2.stream import Stream
@@ -46,6 +48,7 @@ async def test_a_call_that_is_over_never_expires_and_others_of_its_slot_do():
     over, late = new_call(), new_call()
     for call in (over, late):
         deadlines.watch(call, deadline, ended.put_nowait)
+    await asyncio.sleep(0.01)
     deadlines.forget(over)
     assert await asyncio.wait_for(ended.get(), 5) is late
     await asyncio.sleep(2 * SLOT_SECONDS)
@@ -53,7 +56,8 @@ async def test_a_call_that_is_over_never_expires_and_others_of_its_slot_do():
     deadlines.forget(late)  # as every call is when its end is told
 
 
-async def test_a_call_that_is_over_is_held_by_nothing():
+@pytest.mark.parametrize("has_waited", [False, True])
+async def test_a_call_that_is_over_is_held_by_nothing(has_waited: bool):
     """An hour's deadline would keep it, and its request, for an hour."""
     deadlines = Deadlines(asyncio.get_running_loop())
     call = new_call()
@@ -65,7 +69,11 @@ async def test_a_call_that_is_over_is_held_by_nothing():
     held = weakref.ref(expire)
     deadlines.watch(call, 3600 + asyncio.get_running_loop().time(), expire)
     del expire
+    if has_waited:
+        await asyncio.sleep(0.01)
     assert held() is not None
+    call.is_over = True
     deadlines.forget(call)
+    await asyncio.sleep(0.01)
     gc.collect()
     assert held() is None

@@ -1,7 +1,7 @@
 """Ends the calls whose clients gave them a time. Event loop only.
 
-Calls whose deadlines come together share a timer: one for each would cost more than all the rest
-that the transport does for a call.
+A timer for each call would cost more than all the rest that the transport does for it. So calls
+that are answered within their turn get none, and others share one if their deadlines come together.
 """
 
 from __future__ import annotations
@@ -23,17 +23,14 @@ class Deadlines:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._new: list[tuple[Http2Call, float, _Expire]] = []
         self._slots: dict[int, tuple[dict[Http2Call, _Expire], asyncio.TimerHandle]] = {}
 
     def watch(self, call: Http2Call, deadline: float, expire: _Expire) -> None:
-        """Call `expire` at the loop's time `deadline` or a little later, unless forgotten."""
-        number = int(deadline / SLOT_SECONDS) + 1
-        slot = self._slots.get(number)
-        if slot is None:
-            timer = self._loop.call_at(number * SLOT_SECONDS, self._end, number)
-            slot = self._slots[number] = {}, timer
-        slot[0][call] = expire
-        call.slot = number
+        """Call `expire` at the loop's time `deadline` or a little later, unless it is over then."""
+        if not self._new:
+            self._loop.call_soon(self._turn_ends)
+        self._new.append((call, deadline, expire))
 
     def forget(self, call: Http2Call) -> None:
         """The call is over."""
@@ -45,6 +42,20 @@ class Deadlines:
         if not calls:
             timer.cancel()
             del self._slots[call.slot]
+
+    def _turn_ends(self) -> None:
+        for call, deadline, expire in self._new:
+            if not call.is_over:
+                self._place(call, deadline, expire)
+        self._new.clear()
+
+    def _place(self, call: Http2Call, deadline: float, expire: _Expire) -> None:
+        call.slot = number = int(deadline / SLOT_SECONDS) + 1
+        slot = self._slots.get(number)
+        if slot is None:
+            timer = self._loop.call_at(number * SLOT_SECONDS, self._end, number)
+            slot = self._slots[number] = {}, timer
+        slot[0][call] = expire
 
     def _end(self, number: int) -> None:
         calls, _ = self._slots.pop(number)
