@@ -50,13 +50,18 @@ class Notice:
         return not self.created and not self.canceled
 
 
-@dataclass(slots=True)
 class Delivery:
-    """Events for one watcher and the revision they bring it up to."""
+    """Events for one watcher and the revision they bring it up to.
 
-    watcher: Watcher
-    batch: Batch
-    revision: Revision
+    Each watcher gets one for each batch, and mypyc does not compile what makes a dataclass.
+    """
+
+    __slots__ = ("batch", "revision", "watcher")
+
+    def __init__(self, watcher: Watcher, batch: Batch, revision: Revision) -> None:
+        self.watcher = watcher
+        self.batch = batch
+        self.revision = revision
 
 
 Item: TypeAlias = Notice | Delivery
@@ -164,8 +169,9 @@ class Outbox:
         self._items.clear()
 
     def _put(self, item: Item) -> None:
+        if not self._items:
+            self._wakeup.set()
         self._items.append(item)
-        self._wakeup.set()
 
     def _merge(self, first: Delivery) -> Delivery:
         """A slow client gets fewer, larger responses instead of falling behind further."""

@@ -117,16 +117,27 @@ class Http2Call:
     async def send_message(self, data: bytes) -> None:
         """Send one message, then wait while what is unsent is too much."""
         self.driver.connection.sender.message(self.stream, data)
-        await self._sent()
+        if not self._leaves():
+            await self._sent()
 
     async def send_part(self, data: bytes) -> None:
         """Send some bytes of a message that was begun, waiting likewise."""
         self.driver.connection.sender.part(self.stream, data)
-        await self._sent()
+        if not self._leaves():
+            await self._sent()
+
+    def _leaves(self) -> bool:
+        """Does what was sent leave with this turn, so that nobody has to wait?"""
+        driver, stream = self.driver, self.stream
+        driver.flush_soon()
+        return not (
+            driver.is_full
+            or stream.queued > driver.connection.sender.send_queue_bytes
+            or stream.state is State.CLOSED
+        )
 
     async def _sent(self) -> None:
         driver, stream = self.driver, self.stream
-        driver.flush_soon()
         while driver.is_full:
             await driver.room()
         queue_max = driver.connection.sender.send_queue_bytes
@@ -182,5 +193,7 @@ class Http2BidiCall(Http2Call):
 
     async def send(self, reply: Message | bytes) -> None:
         data = encode(reply)
-        await self.send_message(data)
+        self.driver.connection.sender.message(self.stream, data)
+        if not self._leaves():
+            await self._sent()
         self._metrics.message_sent(len(data))
