@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 AWAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
 
 
@@ -50,6 +51,14 @@ def waiting(parts: list[ast.stmt]) -> Iterator[int]:
         yield from (node.lineno for node in ast.walk(part) if isinstance(node, AWAITS))
 
 
+def too_deep(function: ast.AST) -> Iterator[int]:
+    """Coroutines in a function that is in `function`."""
+    for inner in ast.walk(function):
+        if inner is not function and isinstance(inner, FUNCTIONS):
+            found = (node for node in ast.walk(inner) if node is not inner)
+            yield from (node.lineno for node in found if isinstance(node, ast.AsyncFunctionDef))
+
+
 def against_the_rules(path: Path, classes: set[str]) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         lines: list[int] = []
@@ -64,8 +73,8 @@ def against_the_rules(path: Path, classes: set[str]) -> Iterator[str]:
         ):
             fixed = [part for part in node.body if isinstance(part, ast.Assign)]
             lines = [part.lineno for part in fixed]
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines = [*of_two_types(node, classes)]
+        elif isinstance(node, FUNCTIONS):
+            lines = [*of_two_types(node, classes), *too_deep(node)]
         yield from (f"{path.name}:{line}" for line in lines)
 
 
@@ -75,7 +84,7 @@ OWN_CLASSES = own_classes()
 @pytest.mark.parametrize("path", [*compiled()], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_it_can_be_compiled(path):
     """No await while an exception is handled, no class attribute that overrides an exception's, no
-    name for exceptions of two types."""
+    name for exceptions of two types, no coroutine in a function of a function."""
     assert list(against_the_rules(path, OWN_CLASSES)) == []
 
 
@@ -85,6 +94,7 @@ def test_the_rules_see_what_breaks_them(tmp_path):
         "async def f(a):\n    try:\n        await a\n    finally:\n        await a.close()",
         "async def f(a):\n    try:\n        await a\n    except OSError:\n        await a.close()",
         "async def f(a):\n    async with a:\n        pass",
+        "def f():\n def g():\n  async def h():\n   pass\n  return h\n return g",
         "class Refused(RequestError):\n    code = 5",
         "def f():\n try:\n  pass\n except A as e:\n  raise\n except B as e:\n  raise",
     ):
