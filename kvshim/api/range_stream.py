@@ -77,7 +77,7 @@ class RangeStreamService:
 
     def _begin(self, stream: _Stream, rows: int) -> asyncio.Future[bytes]:
         """Read the next chunk, while the one before it leaves."""
-        return self._reader.read(partial(stream.next, min(rows, stream.rows_left)))
+        return self._reader.begin_read(partial(stream.next, min(rows, stream.rows_left)))
 
 
 class _Stream:

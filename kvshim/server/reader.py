@@ -200,31 +200,38 @@ class Reader:
         """Run a read of microseconds on the loop."""
         return self._turn_reads.read(function)
 
-    def read(self, function: Callable[[ReadView], _T]) -> asyncio.Future[_T]:
+    async def read(self, function: Callable[[ReadView], _T]) -> _T:
         """Run a read that may be long on a reader thread."""
-        return self.on_thread(partial(self._read, function))
+        return await self.begin_read(function)
 
-    def open_range(self, request: rpc_pb2.RangeRequest) -> asyncio.Future[RangeResult | SlicePlan]:
+    def begin_read(self, function: Callable[[ReadView], _T]) -> asyncio.Future[_T]:
+        """The same, begun at once."""
+        return self._begin(partial(self._read, function))
+
+    async def open_range(self, request: rpc_pb2.RangeRequest) -> RangeResult | SlicePlan:
         """Read a range on a reader thread; a long one is planned, to be read in slices."""
-        return self.on_thread(partial(open_range, self._store, request))
+        return await self.on_thread(partial(open_range, self._store, request))
 
     async def slices(self, plan: SlicePlan, header: bytes) -> AsyncIterator[bytes]:
         """The whole response of a plan, slice by slice, each read while the one before it leaves.
 
         Raises `Compacted`.
         """
-        reading = self.on_thread(plan.next_slice)
+        reading = self._begin(plan.next_slice)
         try:
             yield plan.opening(header)
             while piece := await reading:
-                reading = self.on_thread(plan.next_slice)
+                reading = self._begin(plan.next_slice)
                 yield piece
             yield plan.closing()
         finally:
             plan.close()
 
-    def on_thread(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
-        """Run a function that reads by itself on a reader thread; it begins at once."""
+    async def on_thread(self, function: Callable[[], _T]) -> _T:
+        """Run a function that reads by itself on a reader thread."""
+        return await self._begin(function)
+
+    def _begin(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
         future = asyncio.get_running_loop().run_in_executor(self._executor, function)
         future.add_done_callback(_notice)
         return future

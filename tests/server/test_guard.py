@@ -52,17 +52,17 @@ async def call_all(log: Log, call: Asking) -> list[type[BaseException] | None]:
     )
     one, many, both = (cast("Any", method.handler) for method in methods)
     request, results = rpc_pb2.RangeRequest(), []
-    for attempt in (one(request, call), _drain(many(request, call)), both(call)):
+
+    async def drain() -> None:
+        assert [reply async for reply in many(request, call)] == [b"answer"]
+
+    for attempt in (one(request, call), drain(), both(call)):
         try:
             await attempt
             results.append(None)
         except NoLeader as error:
             results.append(type(error))
     return results
-
-
-async def _drain(replies: AsyncIterator[bytes]) -> None:
-    assert [reply async for reply in replies] == [b"answer"]
 
 
 @pytest.mark.parametrize(
