@@ -193,6 +193,7 @@ class Http2BidiCall(Http2Call):
 
     async def send(self, reply: Message | bytes) -> None:
         data = encode(reply)
+        # As `send_message`, whose coroutine would cost much of what an event costs.
         self.driver.connection.sender.message(self.stream, data)
         if not self._leaves():
             await self._sent()
