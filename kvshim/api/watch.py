@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import assert_never
 
 from kvshim import errors
 from kvshim.api.access import Access
@@ -16,9 +15,9 @@ from kvshim.api.guard import requires_leader
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.rpc import Bidi, BidiCall, Method
 from kvshim.types import EventKind, KeyRange, Revision
-from kvshim.watch.encode import HeaderOf, event_responses, notice_response
+from kvshim.watch.encode import HeaderOf
 from kvshim.watch.hub import Hub
-from kvshim.watch.outbox import Delivery, Notice
+from kvshim.watch.sending import send_all
 from kvshim.watch.stream import WatchStream
 from kvshim.watch.watcher import WatchSpec
 
@@ -75,7 +74,8 @@ class WatchService:
 
     async def _serve(self, call: BidiCall, stream: WatchStream) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for work in (self._receive(call, stream), self._send(call, stream)):
+            sending = send_all(call, stream, self._header, self._max_response_bytes)
+            for work in (self._receive(call, stream), sending):
                 tasks.create_task(work).add_done_callback(partial(_end_if_cancelled, stream))
             # A client that half-closes still gets its events, so only failure ends the stream.
             await stream.failure
@@ -102,19 +102,6 @@ class WatchService:
                 stream.refuse(refusal)
                 return
         stream.create(spec)
-
-    async def _send(self, call: BidiCall, stream: WatchStream) -> None:
-        while True:
-            item = await stream.outbox.take()
-            match item:
-                case Notice():
-                    await call.send(notice_response(item, self._header))
-                case Delivery():
-                    for body in event_responses(item, self._header, self._max_response_bytes):
-                        await call.send(body)
-                case _:
-                    assert_never(item)
-            stream.sent(item)
 
 
 def _end_if_cancelled(stream: WatchStream, task: asyncio.Task[None]) -> None:

@@ -37,7 +37,7 @@ def notice_response(notice: Notice, header_of: HeaderOf) -> bytes:
 
 def event_responses(
     delivery: Delivery, header_of: HeaderOf, max_response_bytes: int
-) -> Iterator[bytes]:
+) -> list[bytes]:
     """The responses that carry a delivery, in order.
 
     They end at revision boundaries. Only a watcher that asked for fragments gets one of them split
@@ -46,13 +46,15 @@ def event_responses(
     """
     spec = delivery.watcher.spec
     bodies = delivery.batch.bodies(with_prev=spec.prev_kv)
+    responses: list[bytes] = []
     for body in bodies:
         revision = delivery.revision if body is bodies[-1] else body.revision
         opening = _opening(header_of(revision), delivery.watcher.id)
         if spec.fragment and len(opening) + len(body.data) >= max_response_bytes:
-            yield from _fragments(opening, body, max_response_bytes)
+            responses += _fragments(opening, body, max_response_bytes)
         else:
-            yield opening + body.data
+            responses.append(opening + body.data)
+    return responses
 
 
 def _opening(header: bytes, watch_id: int) -> bytes:

@@ -97,7 +97,7 @@ class Outbox:
         self._notices = 0
         self._on_room = on_room
         self._refused = False
-        self._wakeup = asyncio.Event()
+        self._wakeup: asyncio.Future[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
         self.bytes = 0
@@ -135,11 +135,17 @@ class Outbox:
         """Wait until few enough notices are queued for the next request."""
         await self._room.wait()
 
-    async def take(self) -> Item:
-        """The next response, waiting deliveries of the same watcher merged into it."""
-        while not self._items:
-            self._wakeup.clear()
-            await self._wakeup.wait()
+    async def filled(self) -> None:
+        """Wait until there is a next response."""
+        if not self._items:
+            self._wakeup = asyncio.get_running_loop().create_future()
+            await self._wakeup
+
+    def next(self) -> Item | None:
+        """The next response, waiting deliveries of the same watcher merged into it; None when
+        nothing waits."""
+        if not self._items:
+            return None
         item = self._items.popleft()
         if isinstance(item, Delivery):
             item = self._merge(item)
@@ -169,9 +175,11 @@ class Outbox:
         self._items.clear()
 
     def _put(self, item: Item) -> None:
-        if not self._items:
-            self._wakeup.set()
         self._items.append(item)
+        if self._wakeup is not None:
+            if not self._wakeup.done():
+                self._wakeup.set_result(None)
+            self._wakeup = None
 
     def _merge(self, first: Delivery) -> Delivery:
         """A slow client gets fewer, larger responses instead of falling behind further."""

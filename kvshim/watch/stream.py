@@ -1,7 +1,7 @@
 """One client stream: its watchers by id, the answers to its requests, its progress timer.
 
 Belongs to the event loop. `api/watch.py` drives it: `create`, `cancel` and `request_progress` on
-requests; `outbox.take` and `sent` to write; `failure` ends it. The rules for ids, for what is
+requests; `outbox.next` and `sent` to write; `failure` ends it. The rules for ids, for what is
 refused and for when progress is told are those of etcd 3.7.
 """
 
