@@ -13,6 +13,8 @@ from typing import Protocol, TypeAlias
 
 from google.protobuf.message import Message
 
+from kvshim.errors import RequestError
+
 MESSAGE_BYTES_MAX = (1 << 32) - 1
 """The longest message that a gRPC frame can hold."""
 
@@ -31,6 +33,9 @@ class SlicedBody:
 
 Reply: TypeAlias = "Message | bytes | SlicedBody"
 """A response: a message, its encoded bytes, or its bytes in slices."""
+
+Answer: TypeAlias = "Message | RequestError"
+"""What becomes of a call that changes something."""
 
 
 class Call(Protocol):
@@ -65,8 +70,42 @@ class BidiCall(Call, Protocol):
         """Send one response message, waiting while the client's window is closed."""
 
 
+class Later:
+    """The answer to a unary call that is under way, for callers that need no task to wait in.
+
+    Whoever makes the answer calls `settle` once; `then` adds who is told, in order and within that
+    call, or at once if the answer is there. `drop` is for the one who waits: it is not wanted any
+    more. Event loop.
+    """
+
+    __slots__ = ("_answer", "_on_drop", "_steps")
+
+    def __init__(self, on_drop: Callable[[], object]) -> None:
+        self._answer: Answer | None = None
+        self._on_drop = on_drop
+        self._steps: list[Callable[[Answer], None]] = []
+
+    def then(self, step: Callable[[Answer], None]) -> None:
+        """Have `step` called with the answer, or with what the call fails with."""
+        if self._answer is None:
+            self._steps.append(step)
+        else:
+            step(self._answer)
+
+    def settle(self, answer: Answer) -> None:
+        """Here it is."""
+        self._answer = answer
+        for step in self._steps:
+            step(answer)
+
+    def drop(self) -> None:
+        """Nobody is told."""
+        self._steps.clear()
+        self._on_drop()
+
+
 UnaryHandler = Callable[..., Awaitable[Reply]]
-QuickHandler = Callable[..., "Reply | None"]
+QuickHandler = Callable[..., "Reply | Later | None"]
 StreamHandler = Callable[..., AsyncIterator["Message | bytes"]]
 BidiHandler = Callable[[BidiCall], Awaitable[None]]
 
@@ -79,8 +118,8 @@ class Unary:
     request: type[Message]
     handler: UnaryHandler
     at_once: QuickHandler | None = None
-    """`at_once(request, call)` answers what takes no waiting, else None, and then the handler is
-    asked: a task would cost more than a short read."""
+    """`at_once(request, call)` answers what takes no waiting, or begins what is answered `Later`;
+    None has the handler asked. A task would cost more than a short read."""
     waits: bool = False
     """It may take as long as other clients please, so its own client's leaving must be noticed."""
 

@@ -29,6 +29,7 @@ from kvshim.mvcc.view import ReadView
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.rpc import (
     Call,
+    Later,
     Method,
     QuickHandler,
     Reply,
@@ -127,7 +128,7 @@ class Access:
             return None
         book = self.book
 
-        def serve(request: Message, call: Call) -> Reply | None:
+        def serve(request: Message, call: Call) -> Reply | Later | None:
             return None if book.state.enabled else quick(request, call)
 
         return serve

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, cast
 
 from kvshim.api.header import Headers
 from kvshim.auth.state import NOBODY
+from kvshim.errors import RequestError
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command, LoginResponse
-from kvshim.rpc import Call
+from kvshim.rpc import Answer, Call, Later
 from kvshim.server.authenticator import Authenticator
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
@@ -65,6 +66,19 @@ class Changes:
         answer = await self._proposer.propose(command, response)
         self._headers.fill(answer.header)
         return answer
+
+    def begin(self, command: Command) -> Later | None:
+        """`make` without a task, if there is nothing but the log to wait for, else None."""
+        if self._book.state.enabled or not self._quota.has_room(command):
+            return None
+        later = self._proposer.begin(command)
+        if later is not None:
+            later.then(self._complete)
+        return later
+
+    def _complete(self, answer: Answer) -> None:
+        if not isinstance(answer, RequestError):
+            self._headers.fill(cast("_Change", answer).header)
 
     async def make_own(self, command: Command, response: type[_C]) -> _C:
         """The same for a command that needs no user, nor space."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
@@ -12,7 +13,17 @@ from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 from kvshim.errors import NoLeader, NotSupportedForLearner
 from kvshim.logs import Event, Logger
 from kvshim.pb.etcd import rpc_pb2
-from kvshim.rpc import Bidi, BidiCall, Call, Method, Reply, ServerStream, Unary
+from kvshim.rpc import (
+    Answer,
+    Bidi,
+    BidiCall,
+    Call,
+    Later,
+    Method,
+    Reply,
+    ServerStream,
+    Unary,
+)
 from raft.interface import ReplicatedLog
 
 LEARNERS_STREAM = ("/grpc.", "/etcdserverpb.Maintenance/Snapshot")
@@ -116,10 +127,16 @@ class _GuardedUnary:
         self._rules.tell_if_slow(self._path, request, time.perf_counter() - started)
         return reply
 
-    def at_once(self, request: Message, call: Call) -> Reply | None:
+    def at_once(self, request: Message, call: Call) -> Reply | Later | None:
         self._rules.check_unary(request, call)
         assert self._quick is not None
-        return self._quick(request, call)
+        reply = self._quick(request, call)
+        if isinstance(reply, Later):
+            reply.then(partial(self._settled, request, time.perf_counter()))
+        return reply
+
+    def _settled(self, request: Message, started: float, _answer: Answer) -> None:
+        self._rules.tell_if_slow(self._path, request, time.perf_counter() - started)
 
 
 class _GuardedStream:

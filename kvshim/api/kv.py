@@ -10,7 +10,7 @@ from kvshim.mvcc.ranges import execute_range
 from kvshim.mvcc.slices import SlicePlan
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
-from kvshim.rpc import Call, Method, Reply, SlicedBody, Unary
+from kvshim.rpc import Call, Later, Method, Reply, SlicedBody, Unary
 from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.reader import Reader
 from kvshim.types import KeyRange, Revision
@@ -39,9 +39,14 @@ class KVService:
         kv = "/etcdserverpb.KV/"
         return [
             Unary(kv + "Range", rpc_pb2.RangeRequest, self.range, at_once=self.one_key),
-            Unary(kv + "Put", rpc_pb2.PutRequest, self.put),
-            Unary(kv + "DeleteRange", rpc_pb2.DeleteRangeRequest, self.delete_range),
-            Unary(kv + "Txn", rpc_pb2.TxnRequest, self.txn),
+            Unary(kv + "Put", rpc_pb2.PutRequest, self.put, at_once=self.begin_put),
+            Unary(
+                kv + "DeleteRange",
+                rpc_pb2.DeleteRangeRequest,
+                self.delete_range,
+                at_once=self.begin_delete_range,
+            ),
+            Unary(kv + "Txn", rpc_pb2.TxnRequest, self.txn, at_once=self.begin_txn),
             Unary(kv + "Compact", rpc_pb2.CompactionRequest, self.compact),
         ]
 
@@ -68,6 +73,22 @@ class KVService:
     def _read_here(self, request: rpc_pb2.RangeRequest) -> bytes:
         result = self._reader.read_here(lambda view: execute_range(view, request))
         return result.encode(self._headers.encode(result.revision))
+
+    def begin_put(self, request: rpc_pb2.PutRequest, _call: Call) -> Later | None:
+        """`put`, if only the log has to be waited for; so the other two."""
+        validate.check_put(request)
+        return self._changes.begin(Command(put=request))
+
+    def begin_delete_range(self, request: rpc_pb2.DeleteRangeRequest, _call: Call) -> Later | None:
+        """See `begin_put`."""
+        validate.check_delete_range(request)
+        return self._changes.begin(Command(delete_range=request))
+
+    def begin_txn(self, request: rpc_pb2.TxnRequest, _call: Call) -> Later | None:
+        """See `begin_put`; not for one that only reads."""
+        if not validate.check_txn(request, self._txn_ops_max):
+            return None
+        return self._changes.begin(Command(txn=request))
 
     async def put(self, request: rpc_pb2.PutRequest, call: Call) -> Reply:
         """Write one key."""

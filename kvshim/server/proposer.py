@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -26,6 +27,7 @@ from kvshim.errors import (
     TooManyRequests,
 )
 from kvshim.pb.kvshim.command_pb2 import Command
+from kvshim.rpc import Answer, Later
 from kvshim.server.leadership import Leadership
 from raft import interface as raft
 
@@ -81,7 +83,7 @@ class Proposer:
         self._offer_timer: asyncio.TimerHandle | None = None
         if leadership is not None:
             leadership.on_change(self._offer)
-        self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._waiting: dict[int, Later] = {}
         # All requests wait equally long, so their deadlines come in the order they were made.
         self._deadlines: deque[tuple[float, int]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -96,30 +98,28 @@ class Proposer:
 
     def new_id(self) -> int:
         """A positive 63-bit number that no other command of the cluster has, for a lease's id."""
-        self._next_id += 1
-        return self._next_id & (1 << 63) - 1
+        return self._new_number() & (1 << 63) - 1
+
+    def begin(self, command: Command) -> Later | None:
+        """Replicate and apply `command`: its answer to come, or None if it has to wait before.
+
+        Raises `RequestError`.
+        """
+        if self._gate is not None and self._gate.closed:
+            return None
+        return self._begin(command)
 
     async def propose(self, command: Command, response: type[_M]) -> _M:
         """Replicate and apply `command`; returns its response or raises its `RequestError`."""
         if self._stopped:
             raise Stopped
-        if len(self._waiting) >= WAITING_MAX:
-            raise TooManyRequests
         if self._gate is not None and self._gate.closed:
             await self._gate.admit(command)
-        self._next_id += 1
-        command.id = self._next_id
-        data = command.SerializeToString()
-        if len(data) > self._request_bytes_max:
-            raise RequestTooLarge
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._waiting[command.id] = future
+        later = self._begin(command)
         try:
-            self._hand_over(command.id, data)
-            self._limit(command.id)
-            answer = await future
+            answer = await _future_of(later)
         finally:
-            self._waiting.pop(command.id, None)
+            later.drop()
         assert isinstance(answer, response)
         return answer
 
@@ -132,34 +132,28 @@ class Proposer:
         """
         if self._stopped:
             raise Stopped
-        self._next_id += 1
-        command_id = self._next_id
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._waiting[command_id] = future
+        command_id = self._new_number()
+        later = self._wait_for(command_id)
+        future = _future_of(later)
+        self._limit(command_id)
         try:
-            self._limit(command_id)
-            try:
-                await self._log.propose_change(change(command_id))
-            except raft.ConfChangeRefused:
-                raise
-            except raft.ProposalDropped as error:
-                raise _refusal(error) from None
+            await self._log.propose_change(change(command_id))
             answer = await future
+        except raft.ConfChangeRefused:
+            raise
+        except raft.ProposalDropped as error:
+            raise _refusal(error) from None
         finally:
-            self._waiting.pop(command_id, None)
+            later.drop()
         assert isinstance(answer, response)
         return answer
 
-    def settle(self, answers: Iterable[tuple[int, Message | RequestError]]) -> None:
+    def settle(self, answers: Iterable[tuple[int, Answer]]) -> None:
         """Answer the requests that wait here; other members' commands have no waiter."""
         for command_id, answer in answers:
-            future = self._waiting.get(command_id)
-            if future is None or future.done():
-                continue
-            if isinstance(answer, RequestError):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+            later = self._waiting.pop(command_id, None)
+            if later is not None:
+                later.settle(answer)
 
     def stop(self) -> None:
         """Refuse new requests and fail those that wait: their outcome is not known here."""
@@ -169,9 +163,38 @@ class Proposer:
         if self._offer_timer is not None:
             self._offer_timer.cancel()
         self._unsent.clear()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(Stopped())
+        waiting, self._waiting = self._waiting, {}
+        for later in waiting.values():
+            later.settle(Stopped())
+
+    def _begin(self, command: Command) -> Later:
+        if self._stopped:
+            raise Stopped
+        if len(self._waiting) >= WAITING_MAX:
+            raise TooManyRequests
+        command.id = command_id = self._new_number()
+        data = command.SerializeToString()
+        if len(data) > self._request_bytes_max:
+            raise RequestTooLarge
+        later = self._wait_for(command_id)
+        try:
+            self._hand_over(command_id, data)
+        except RequestError:
+            later.drop()
+            raise
+        self._limit(command_id)
+        return later
+
+    def _wait_for(self, command_id: int) -> Later:
+        later = self._waiting[command_id] = Later(partial(self._forget, command_id))
+        return later
+
+    def _forget(self, command_id: int) -> None:
+        self._waiting.pop(command_id, None)
+
+    def _new_number(self) -> int:
+        self._next_id += 1
+        return self._next_id
 
     def _limit(self, command_id: int) -> None:
         """Note the request's deadline. One timer serves all: each of its own would cost more than
@@ -189,17 +212,16 @@ class Proposer:
         now = loop.time()
         while self._deadlines:
             deadline, command_id = self._deadlines[0]
-            future = self._waiting.get(command_id)
-            if future is not None and deadline > now:
+            if command_id in self._waiting and deadline > now:
                 self._timer = loop.call_at(deadline, self._expire)
                 break
             self._deadlines.popleft()
-            if future is not None and not future.done():
+            if (later := self._waiting.pop(command_id, None)) is not None:
                 self.failed_total += 1
-                future.set_exception(self._why_late(deadline - self._timeout_seconds))
+                later.settle(self._why_late(deadline - self._timeout_seconds))
         else:
             self._timer = None
-        while self._unsent and self._answered(self._unsent[0][0]):
+        while self._unsent and self._unsent[0][0] not in self._waiting:
             self._drop_first()
 
     def _why_late(self, began: float) -> RequestError:
@@ -239,7 +261,7 @@ class Proposer:
             return
         while self._unsent:
             command_id, data = self._unsent[0]
-            if not self._answered(command_id):
+            if command_id in self._waiting:
                 try:
                     self._log.propose(data)
                 except (raft.NoLeader, raft.NotLeader, raft.TransferInProgress):
@@ -247,7 +269,7 @@ class Proposer:
                     return
                 except raft.ProposalDropped as error:
                     self.failed_total += 1
-                    self._waiting[command_id].set_exception(_refusal(error))
+                    self._waiting.pop(command_id).settle(_refusal(error))
             self._drop_first()
 
     def _offer_later(self) -> None:
@@ -263,13 +285,23 @@ class Proposer:
         if self._leadership is not None and self._leadership.has_leader:
             self._offer_timer = loop.call_later(OFFER_AGAIN_SECONDS, offer)
 
-    def _answered(self, command_id: int) -> bool:
-        """Has the request failed or its caller gone?"""
-        future = self._waiting.get(command_id)
-        return future is None or future.done()
-
     def _drop_first(self) -> None:
         self._unsent_bytes -= len(self._unsent.popleft()[1])
+
+
+def _future_of(later: Later) -> asyncio.Future[Message]:
+    future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    later.then(partial(_resolve, future))
+    return future
+
+
+def _resolve(future: asyncio.Future[Message], answer: Answer) -> None:
+    if future.done():
+        return
+    if isinstance(answer, RequestError):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
 def _refusal(error: raft.ProposalDropped) -> RequestError:

@@ -43,12 +43,16 @@ class Quota:
         self._cost_max = COST_PER_BYTE_MAX * request_bytes_max
         self._raised = asyncio.Event()
 
+    def has_room(self, command: Command) -> bool:
+        """Does the command fit, or need no space?"""
+        if self.limit_bytes < 0 or self._in_use() < self.limit_bytes - self._cost_max:
+            return True
+        cost = cost_of(command)
+        return cost == 0 or self._in_use() + cost < self.limit_bytes
+
     async def check(self, command: Command) -> None:
         """Raise `NoSpace`, and the alarm, when the command would not fit."""
-        if self.limit_bytes < 0 or self._in_use() < self.limit_bytes - self._cost_max:
-            return
-        cost = cost_of(command)
-        if cost == 0 or self._in_use() + cost < self.limit_bytes:
+        if self.has_room(command):
             return
         if not self._raised.is_set():
             await self._change_alarm(True)  # noqa: FBT003

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 
 class InFlight:
-    """The tasks of all calls of one server."""
+    """All calls of one server: their tasks, and those that are answered without one."""
 
     def __init__(self) -> None:
         self._unary: set[asyncio.Task[Any]] = set()
         self._streams: set[asyncio.Task[Any]] = set()
         self._stopped: set[asyncio.Task[Any]] = set()
-        self._no_unary = asyncio.Event()
-        self._no_unary.set()
+        self._taskless: dict[object, Callable[[], None]] = {}
+        self._no_unary: asyncio.Future[None] | None = None
+        """Of a server that stops."""
 
     def unary(self) -> Tracked:
         """Context in which the current task serves a unary call."""
@@ -31,10 +33,25 @@ class InFlight:
         """Context in which the current task serves a stream."""
         return Tracked(self, self._streams)
 
+    def begin(self, call: object, stop: Callable[[], None]) -> None:
+        """A unary call goes on without a task, until `end`; `stop` ends it earlier."""
+        self._taskless[call] = stop
+
+    def end(self, call: object) -> None:
+        """The call is over."""
+        self._taskless.pop(call, None)
+        if self._no_unary is not None:
+            self._tell_if_none()
+
     async def drain(self, grace_seconds: float) -> None:
         """Wait for unary calls, at most `grace_seconds`, then end whatever is left."""
+        self._no_unary = asyncio.get_running_loop().create_future()
+        self._tell_if_none()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._no_unary.wait(), grace_seconds)
+            await asyncio.wait_for(self._no_unary, grace_seconds)
+        self._no_unary = None
+        for stop in list(self._taskless.values()):
+            stop()
         for task in self._unary | self._streams:
             self._stopped.add(task)
             task.cancel()
@@ -44,15 +61,18 @@ class InFlight:
         return task in self._stopped
 
     def _enter(self, tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
-        if tasks is self._unary and not tasks:
-            self._no_unary.clear()
         tasks.add(task)
 
     def _leave(self, tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
         tasks.discard(task)
         self._stopped.discard(task)
-        if not self._unary:
-            self._no_unary.set()
+        if self._no_unary is not None:
+            self._tell_if_none()
+
+    def _tell_if_none(self) -> None:
+        done = self._no_unary
+        if done is not None and not done.done() and not self._unary and not self._taskless:
+            done.set_result(None)
 
 
 class Tracked:

@@ -106,8 +106,8 @@ class Handlers:
                 if request.key == b"flood":
                     while True:
                         await call.send(b"\x20\x01" * 50_000)
+                self.entered.set()  # before the answer, or it might undo a test's `clear`
                 await call.send(_counted(len(request.key)))
-                self.entered.set()
         except asyncio.CancelledError:
             self.cancelled.append("bidi")
             raise

@@ -41,14 +41,16 @@ async def test_a_call_ends_at_its_deadline_or_a_slot_later_never_before():
         assert 0 <= ended[call] - deadline < SLOT_SECONDS + NOISE_SECONDS
 
 
-async def test_a_call_that_is_over_never_expires_and_others_of_its_slot_do():
+@pytest.mark.parametrize("after_seconds", [0.01, 2 * SLOT_SECONDS])
+async def test_a_call_that_is_over_never_expires_and_others_of_its_slot_do(after_seconds: float):
     loop = asyncio.get_running_loop()
     deadlines, ended = Deadlines(loop), asyncio.Queue[Http2Call]()
-    deadline = loop.time() + 0.05
+    deadline = loop.time() + 5 * SLOT_SECONDS
     over, late = new_call(), new_call()
     for call in (over, late):
         deadlines.watch(call, deadline, ended.put_nowait)
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(after_seconds)
+    over.is_over = True
     deadlines.forget(over)
     assert await asyncio.wait_for(ended.get(), 5) is late
     await asyncio.sleep(2 * SLOT_SECONDS)
@@ -58,7 +60,7 @@ async def test_a_call_that_is_over_never_expires_and_others_of_its_slot_do():
 
 @pytest.mark.parametrize("has_waited", [False, True])
 async def test_a_call_that_is_over_is_held_by_nothing(has_waited: bool):
-    """An hour's deadline would keep it, and its request, for an hour."""
+    """An hour's deadline would keep it, and its request, that long; a slot's time is no matter."""
     deadlines = Deadlines(asyncio.get_running_loop())
     call = new_call()
 
@@ -70,10 +72,10 @@ async def test_a_call_that_is_over_is_held_by_nothing(has_waited: bool):
     deadlines.watch(call, 3600 + asyncio.get_running_loop().time(), expire)
     del expire
     if has_waited:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(2 * SLOT_SECONDS)
     assert held() is not None
     call.is_over = True
     deadlines.forget(call)
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(2 * SLOT_SECONDS)
     gc.collect()
     assert held() is None

@@ -116,9 +116,14 @@ def reasons(log: LogBook) -> list[str]:
 
 
 def ask(
-    key: bytes, path: str = UNARY, stream_id: int = 1, flags: int = p.END_STREAM, limit: int = 0
+    key: bytes,
+    path: str = UNARY,
+    stream_id: int = 1,
+    flags: int = p.END_STREAM,
+    limit: int = 0,
+    **headers: str,
 ) -> bytes:
-    block = Peer().encoder.encode(p.request_headers(path))
+    block = Peer().encoder.encode(p.request_headers(path, **headers))
     body = message(RANGE(key=key, limit=limit).SerializeToString())
     return raw_frame(p.HEADERS, p.END_HEADERS, stream_id, block) + raw_frame(
         p.DATA, flags, stream_id, body

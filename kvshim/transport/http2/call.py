@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from kvshim.errors import RequestError
 from kvshim.metrics.calls import MethodMetrics
+from kvshim.rpc import Later
 from kvshim.transport.codec import decode, encode
 from kvshim.transport.http2.connection import Connection
 from kvshim.transport.http2.stream import State, Stream
@@ -59,6 +60,7 @@ class Http2Call:
         "is_expired",
         "is_over",
         "is_reset",
+        "later",
         "loop",
         "request",
         "room",
@@ -84,6 +86,8 @@ class Http2Call:
         self.slot = 0
         """Where `Deadlines` keeps the call."""
         self.task: asyncio.Task[Any] | None = None
+        self.later: Later | None = None
+        """The answer under way to a call without a task."""
         self.has_begun = False
         """Whether the task took its first step; a task cancelled before never takes one."""
         self.request: Message | None = None
@@ -105,6 +109,11 @@ class Http2Call:
     @property
     def common_name(self) -> str | None:
         return self.driver.common_name
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a handler has the request and will answer."""
+        return self.task is not None or self.later is not None
 
     def deadline_seconds(self) -> float | None:
         return None if self.deadline is None else self.deadline - self.loop.time()

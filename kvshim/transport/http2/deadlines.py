@@ -1,7 +1,7 @@
 """Ends the calls whose clients gave them a time. Event loop only.
 
 A timer for each call would cost more than all the rest that the transport does for it. So calls
-that are answered within their turn get none, and others share one if their deadlines come together.
+that are answered soon get none, and others share one if their deadlines come together.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Deadlines:
     def watch(self, call: Http2Call, deadline: float, expire: _Expire) -> None:
         """Call `expire` at the loop's time `deadline` or a little later, unless it is over then."""
         if not self._new:
-            self._loop.call_soon(self._turn_ends)
+            self._loop.call_later(SLOT_SECONDS, self._look)
         self._new.append((call, deadline, expire))
 
     def forget(self, call: Http2Call) -> None:
@@ -43,7 +43,8 @@ class Deadlines:
             timer.cancel()
             del self._slots[call.slot]
 
-    def _turn_ends(self) -> None:
+    def _look(self) -> None:
+        """Most calls are over by now."""
         for call, deadline, expire in self._new:
             if not call.is_over:
                 self._place(call, deadline, expire)

@@ -84,7 +84,8 @@ class Http2Protocol(asyncio.Protocol):
         self._unread = b""
         """What came and waits for its turn."""
         self._is_flush_due = False
-        self._room = asyncio.Event()
+        self._room: asyncio.Event | None = None
+        """Set when the socket takes more; made when somebody waits for that."""
         self._received_at = 0.0
         self._pinged_at = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -117,11 +118,13 @@ class Http2Protocol(asyncio.Protocol):
         if len(data) > self._limits.turn_bytes_max:
             data = self._share_of_turn(data)
         connection = self.connection
+        is_flush_due, self._is_flush_due = self._is_flush_due, True  # at the end of this, if not
         for event in connection.receive(data, now):
             self._obey(event)
         if connection.is_established and "preface" in self._timers:
             self._cancel_timer("preface")
-        self.flush_soon()
+        if not is_flush_due:
+            self._flush()
 
     def pause_writing(self) -> None:
         self._is_paused = True
@@ -167,7 +170,8 @@ class Http2Protocol(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     async def room(self) -> None:
-        self._room.clear()
+        if self._room is None:
+            self._room = asyncio.Event()
         await self._room.wait()
 
     def admit(self) -> None:
@@ -271,7 +275,9 @@ class Http2Protocol(asyncio.Protocol):
             transport.write(b"".join(sender.take()))
         if self._is_paused:
             return
-        self._room.set()
+        if self._room is not None:
+            self._room.set()
+            self._room = None
         if sender.has_backlog:
             self.flush_soon()
         elif self.connection.streams.queued and "stall" not in self._timers:

@@ -11,6 +11,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias, assert_never
 
 from kvshim.errors import (
@@ -23,7 +24,9 @@ from kvshim.errors import (
 )
 from kvshim.metrics.calls import CallMetrics
 from kvshim.rpc import (
+    Answer,
     Bidi,
+    Later,
     Method,
     QuickHandler,
     ServerStream,
@@ -94,7 +97,7 @@ class MethodRunner(ABC):
 
     def refused(self, call: Http2Call, error: RequestError) -> None:
         """The request cannot be read on."""
-        if call.task is None:
+        if not call.is_served:
             self._end(call, error)
 
     def reset(self, call: Http2Call) -> None:
@@ -144,6 +147,9 @@ class MethodRunner(ABC):
                 error = InternalError()
             finally:
                 self._options.tasks.discard(task)
+        self._finish(call, error)
+
+    def _finish(self, call: Http2Call, error: RequestError | None) -> None:
         if error is None:
             self._over(call, Code.OK)
         else:
@@ -180,6 +186,10 @@ class MethodRunner(ABC):
     def _over(self, call: Http2Call, code: Code) -> None:
         call.is_over = True
         call.task = None  # which knows the call: not a cycle for the collector to find
+        if call.later is not None:
+            later, call.later = call.later, None
+            later.drop()
+            self._options.inflight.end(call)
         if call.slot:
             self._options.deadlines.forget(call)
         self._metrics.call_ended(code, self._loop.time() - call.began)
@@ -195,11 +205,11 @@ class OneRequestRunner(MethodRunner):
 
     def received(self, call: Http2Call, data: bytes) -> None:
         # Clients send one message; a handler never learns of more.
-        if call.task is None:
+        if not call.is_served:
             self._start(call, data)
 
     def half_closed(self, call: Http2Call) -> None:
-        if call.task is None and not call.is_over:
+        if not (call.is_served or call.is_over):
             self._end(call, MalformedMessage("unexpected EOF"))
 
 
@@ -210,14 +220,15 @@ class UnaryRunner(OneRequestRunner):
         self._at_once = method.at_once
 
     def received(self, call: Http2Call, data: bytes) -> None:
-        if call.task is not None:
+        if call.is_served:
             return
         self._metrics.message_received(len(data))
         if self._at_once is None or not self._answered(self._at_once, call, data):
             self._start(call, data)
 
     def _answered(self, at_once: QuickHandler, call: Http2Call, data: bytes) -> bool:
-        """Answer within this turn what takes no waiting; False when the handler is to be asked."""
+        """Answer within this turn what takes no waiting, or begin what is answered without a task;
+        False when the handler is to be asked."""
         error: RequestError | None = None
         try:
             call.driver.admit()
@@ -225,6 +236,11 @@ class UnaryRunner(OneRequestRunner):
             reply = at_once(call.request, call)
             if reply is None:
                 return False
+            if isinstance(reply, Later):
+                self._options.inflight.begin(call, partial(self._end, call, Stopped()))
+                call.later = reply
+                reply.then(partial(self._settled, call))
+                return True
             assert not isinstance(reply, SlicedBody)
             self._reply(call, encode(reply))
         except RequestError as refusal:
@@ -232,11 +248,21 @@ class UnaryRunner(OneRequestRunner):
         except Exception as failure:
             self._options.log_failure(self._path, failure)
             error = InternalError()
-        if error is None:
-            self._over(call, Code.OK)
-        else:
-            self._end(call, error)
+        self._finish(call, error)
         return True
+
+    def _settled(self, call: Http2Call, answer: Answer) -> None:
+        """What was begun without a task has its answer."""
+        error: RequestError | None = None
+        if isinstance(answer, RequestError):
+            error = answer
+        else:
+            try:
+                self._reply(call, encode(answer))
+            except Exception as failure:
+                self._options.log_failure(self._path, failure)
+                error = InternalError()
+        self._finish(call, error)
 
     def _track(self) -> Tracked:
         return self._options.inflight.unary()
