@@ -13,10 +13,11 @@ import time
 from collections import deque
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, GCCollector, Histogram, PlatformCollector
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from kvshim.metrics.instruments import PAUSE_SECONDS, Callbacks
+from kvshim.metrics.tally import TallyHistogram
 
 SAMPLE_INTERVAL_SECONDS = 0.5
 BUSY_INTERVAL_SECONDS = 0.01
@@ -36,13 +37,13 @@ class RuntimeMetrics:
         GCCollector(registry=registry)
         lazy.gauge("os_fd_used", "File descriptors in use.").read_from(_descriptors_used)
         lazy.gauge("os_fd_limit", "File descriptors allowed.").read_from(_descriptors_limit)
-        self.loop_lag_seconds = Histogram(
+        self.loop_lag_seconds = TallyHistogram(
             "kvshim_loop_lag_seconds",
             "How late the event loop ran a timer, sampled more often while the process works.",
             buckets=PAUSE_SECONDS,
             registry=registry,
         )
-        self.gc_pause_seconds = Histogram(
+        self.gc_pause_seconds = TallyHistogram(
             "kvshim_gc_pause_seconds",
             "Time the interpreter stood still for one garbage collection.",
             buckets=PAUSE_SECONDS,

@@ -7,9 +7,10 @@ value is a position in the log and not a count of calls.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kvshim.metrics.instruments import BATCH_SIZES, DISK_SECONDS, Callbacks
+from kvshim.metrics.tally import TallyHistogram
 
 
 class ServerMetrics:
@@ -93,13 +94,13 @@ class ApplyMetrics:
     """Batches: how many commands share one transaction, and how many entries one fsync."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.batch_size = Histogram(
+        self.batch_size = TallyHistogram(
             "kvshim_apply_batch_size",
             "Commands applied in one SQLite transaction.",
             buckets=BATCH_SIZES,
             registry=registry,
         )
-        self.batch_seconds = Histogram(
+        self.batch_seconds = TallyHistogram(
             "kvshim_apply_batch_duration_seconds",
             "Time to apply and commit one batch.",
             buckets=DISK_SECONDS,

@@ -6,12 +6,13 @@ nobody watching costs nothing and the rooms below import nothing of Prometheus.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
 
 from kvshim.metrics.instruments import (
     DISK_SECONDS,
     Callbacks,
 )
+from kvshim.metrics.tally import TallyHistogram
 
 
 class DiskMetrics:
@@ -19,19 +20,19 @@ class DiskMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         lazy = Callbacks(registry)
-        self.wal_fsync_seconds = Histogram(
+        self.wal_fsync_seconds = TallyHistogram(
             "etcd_disk_wal_fsync_duration_seconds",
             "Time to make a batch of log entries durable in raft.db.",
             buckets=DISK_SECONDS,
             registry=registry,
         )
-        self.backend_commit_seconds = Histogram(
+        self.backend_commit_seconds = TallyHistogram(
             "etcd_disk_backend_commit_duration_seconds",
             "Time of one COMMIT of kv.db.",
             buckets=DISK_SECONDS,
             registry=registry,
         )
-        self.checkpoint_seconds = Histogram(
+        self.checkpoint_seconds = TallyHistogram(
             "kvshim_checkpoint_duration_seconds",
             "Time of one checkpoint of kv.db.",
             buckets=DISK_SECONDS,
