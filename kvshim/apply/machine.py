@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from google.protobuf.message import Message
 
@@ -57,8 +58,7 @@ HOLD_SECONDS_MAX = 30.0
 INSTALLED_POLL_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class BatchTiming:
+class BatchTiming(NamedTuple):
     """How long a batch took, and the COMMIT within it, in seconds."""
 
     entries: int
