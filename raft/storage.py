@@ -204,7 +204,8 @@ class LogStorage:
 
     def save_hard_state(self, hard_state: HardState) -> None:
         """Persist term, vote and commit index."""
-        self._save(self._with(hard_state, self._state))
+        term, vote, commit = hard_state.term, hard_state.vote, hard_state.commit
+        self._save(replace(self._state, term=term, vote=vote, commit_index=commit))
 
     def write(
         self,
@@ -368,38 +369,48 @@ class LogStorage:
 
     def _write(self, batch: Batch, cut_through: Index | None, generation: int | None) -> None:
         entries, snapshot = batch.entries, batch.snapshot
-        state, last = self._known, self.last_index
-        if batch.hard_state is not None:
-            state = self._with(batch.hard_state, state)
         if (snapshot is None) is not (generation is None):
             raise ValueError("a snapshot and its generation come together")
+        commit = self._commit if batch.hard_state is None else batch.hard_state.commit
+        if snapshot is not None:
+            commit = max(commit, snapshot.index)
+        state = self._state_after(batch, cut_through, generation)
+        saves = state is not self._state or batch.changes_members
+        if not saves and not entries:
+            self._commit = commit
+            return
+        if saves:
+            state = replace(state, commit_index=commit)
+        truncates = snapshot is None and bool(entries) and entries[0].index <= self.last_index
+        began = time.perf_counter()
+        try:
+            if saves or truncates or len(entries) > form.ROWS_PER_INSERT:
+                with self._db:
+                    self._write_steps(batch, state, saves=saves, truncates=truncates)
+            else:
+                self._insert(entries)
+        except apsw.Error as error:
+            raise describe(error, self._path) from error
+        self.on_write(time.perf_counter() - began)
+        self._note_written(batch, state, saves=saves, truncates=truncates)
+        self._commit = commit
+
+    def _state_after(
+        self, batch: Batch, cut_through: Index | None, generation: int | None
+    ) -> LogState:
+        """The state row after this batch; the very one of now when only the commit index moves."""
+        state, last = self._state, self.last_index
+        hard, snapshot, entries = batch.hard_state, batch.snapshot, batch.entries
+        if hard is not None and (hard.term != state.term or hard.vote != state.vote):
+            state = replace(state, term=hard.term, vote=hard.vote)
         if snapshot is not None and generation is not None:
             last = snapshot.index
-            state = replace(
-                state,
-                generation=generation,
-                commit_index=max(state.commit_index, last),
-                cut_index=last,
-                cut_term=snapshot.term,
-            )
+            state = replace(state, generation=generation, cut_index=last, cut_term=snapshot.term)
         if entries and not state.cut_index < entries[0].index <= last + 1:
             raise ValueError(f"entry {entries[0].index} does not follow {last}")
         if cut_through is not None:
             state = self._cut_state(state, cut_through, entries)
-        saves = batch.changes_members or state != replace(
-            self._state, commit_index=state.commit_index
-        )
-        truncates = snapshot is None and bool(entries) and entries[0].index <= last
-        began = time.perf_counter()
-        if saves or truncates or len(entries) > form.ROWS_PER_INSERT:
-            with self._errors(), self._db:
-                self._write_steps(batch, state, saves=saves, truncates=truncates)
-        elif entries:
-            with self._errors():
-                self._insert(entries)
-        if saves or entries:
-            self.on_write(time.perf_counter() - began)
-        self._note_written(batch, state, saves=saves, truncates=truncates)
+        return state
 
     def _write_steps(self, batch: Batch, state: LogState, *, saves: bool, truncates: bool) -> None:
         if batch.snapshot is not None:
@@ -426,7 +437,6 @@ class LogStorage:
         self._note_cut(state.cut_index)
         if saves:
             self._note_state(state)
-        self._commit = state.commit_index
 
     def _insert(self, entries: Sequence[Entry]) -> None:
         values: list[int | bytes] = []
@@ -439,9 +449,6 @@ class LogStorage:
         with self._errors():
             self._db.execute(form.SAVE_STATE, state.row())
         self._note_state(state)
-
-    def _with(self, hard: HardState, state: LogState) -> LogState:
-        return replace(state, term=hard.term, vote=MemberId(hard.vote), commit_index=hard.commit)
 
     def _cut_state(self, state: LogState, index: Index, entries: Sequence[Entry] = ()) -> LogState:
         """`state`, cut at `index`, which may be one of the `entries` about to be written."""
