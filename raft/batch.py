@@ -6,21 +6,20 @@ Pure: the thread that owns the log calls it, and `raft.storage` writes the resul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from raft.core.ready import Ready
 from raft.core.types import HardState
 from raft.interface import Entry, EntryKind, SnapshotMeta
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(NamedTuple):
     """First the log begins anew behind `snapshot`, if there is one; then `entries` replace
     everything from the first one's index on; the newest `hard_state` holds, None when unchanged.
     """
 
     snapshot: SnapshotMeta | None = None
-    entries: list[Entry] = field(default_factory=list)
+    entries: Sequence[Entry] = ()
     hard_state: HardState | None = None
 
     @property
@@ -31,22 +30,22 @@ class Batch:
 
 def merged(readies: Sequence[Ready]) -> Batch:
     """All of them, which must come in the order of their numbers. Raises `ValueError`."""
-    batch = Batch()
-    for ready in readies:
+    first, *others = readies
+    batch = Batch(first.snapshot, first.entries, first.hard_state)
+    for ready in others:
+        hard_state = batch.hard_state if ready.hard_state is None else ready.hard_state
         if ready.snapshot is not None:
-            batch.snapshot = ready.snapshot
-            batch.entries = []
-        if ready.entries:
-            _put(batch.entries, ready.entries)
-        if ready.hard_state is not None:
-            batch.hard_state = ready.hard_state
+            batch = Batch(ready.snapshot, ready.entries, hard_state)
+        else:
+            batch = Batch(batch.snapshot, _put(batch.entries, ready.entries), hard_state)
     return batch
 
 
-def _put(entries: list[Entry], newer: Sequence[Entry]) -> None:
-    if entries:
-        keep = newer[0].index - entries[0].index
-        if keep > len(entries):
-            raise ValueError(f"entry {newer[0].index} does not follow {entries[-1].index}")
-        del entries[max(keep, 0) :]
-    entries.extend(newer)
+def _put(entries: Sequence[Entry], newer: Sequence[Entry]) -> Sequence[Entry]:
+    """`entries`, replaced by the `newer` ones from the first one's index on."""
+    if not entries or not newer:
+        return newer or entries
+    keep = newer[0].index - entries[0].index
+    if keep > len(entries):
+        raise ValueError(f"entry {newer[0].index} does not follow {entries[-1].index}")
+    return [*entries[: max(keep, 0)], *newer]

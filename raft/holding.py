@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from raft.interface import MemberId, ProposalDropped, Term
 from raft.member import Member
@@ -19,8 +18,7 @@ FORWARDS_REMEMBERED_MAX: Final = 256
 """Forwards that a leader may still refuse, kept to be proposed again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(NamedTuple):
     """Commands proposed as one; safe to propose until `deadline`, by the monotonic clock."""
 
     deadline: float

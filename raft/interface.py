@@ -9,9 +9,8 @@ the local log.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from raft.types import (
     ConfChange,
@@ -53,8 +52,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class LogStatus:
+class LogStatus(NamedTuple):
     """A member's view of the log at one moment; ids are 0 when unknown.
 
     `matches` is what a leader knows of its followers: the last entry durable on each; empty on
@@ -67,7 +65,7 @@ class LogStatus:
     first_index: Index
     last_index: Index
     commit_index: Index
-    membership: Membership = field(default_factory=Membership)
+    membership: Membership = Membership()
     matches: tuple[tuple[MemberId, Index], ...] = ()
 
     @property

@@ -60,14 +60,25 @@ class EntryKind(IntEnum):
     CONF_CHANGE = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Entry:
-    """One place in the log. A new leader's first entry is NORMAL and has no data."""
+    """One place in the log. A new leader's first entry is NORMAL and has no data.
+
+    Treat as frozen: one value is in many hands.
+    """
 
     index: Index
     term: Term
     data: bytes
-    kind: EntryKind = EntryKind.NORMAL
+    kind: EntryKind
+
+    def __init__(
+        self, index: Index, term: Term, data: bytes, kind: EntryKind = EntryKind.NORMAL
+    ) -> None:
+        self.index = index
+        self.term = term
+        self.data = data
+        self.kind = kind
 
     @property
     def size(self) -> int:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from raft.core.types import Compacted, Entry, InvariantBroken, SnapshotMeta
@@ -39,13 +38,13 @@ class LogView(Protocol):
         """Entries first..last, fewer if they pass `bytes_max`, at least one. `Compacted`."""
 
 
-@dataclass(slots=True)
 class _Write:
     """Entries up to `last` are being written by the Ready `number`."""
 
-    number: int
-    last: Index
-    snapshot: SnapshotMeta | None
+    def __init__(self, number: int, last: Index, snapshot: SnapshotMeta | None) -> None:
+        self.number = number
+        self.last = last
+        self.snapshot = snapshot
 
 
 class Log:

@@ -52,7 +52,7 @@ class VoteResponse(Envelope):
     granted: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class AppendRequest(Envelope):
     """AppendEntries (paper 5.3)."""
 
@@ -61,12 +61,36 @@ class AppendRequest(Envelope):
     entries: tuple[Entry, ...]
     commit: Index
 
+    def __init__(  # noqa: PLR0917
+        self,
+        sender: MemberId,
+        to: MemberId,
+        term: Term,
+        prev_index: Index,
+        prev_term: Term,
+        entries: tuple[Entry, ...],
+        commit: Index,
+    ) -> None:
+        self.sender = sender
+        self.to = to
+        self.term = term
+        self.prev_index = prev_index
+        self.prev_term = prev_term
+        self.entries = entries
+        self.commit = commit
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class AppendResponse(Envelope):
     """The sender's log equals the leader's up to `index`, durably."""
 
     index: Index
+
+    def __init__(self, sender: MemberId, to: MemberId, term: Term, index: Index) -> None:
+        self.sender = sender
+        self.to = to
+        self.term = term
+        self.index = index
 
 
 @dataclass(slots=True)
@@ -114,13 +138,29 @@ class TimeoutNow(Envelope):
     """Campaign at once: the leader hands over (thesis 3.10)."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Forward(Envelope):
     """Proposals made at a follower. (sender, session, sequence) is used once."""
 
     session: int
     sequence: int
     proposals: tuple[Proposal, ...]
+
+    def __init__(  # noqa: PLR0917
+        self,
+        sender: MemberId,
+        to: MemberId,
+        term: Term,
+        session: int,
+        sequence: int,
+        proposals: tuple[Proposal, ...],
+    ) -> None:
+        self.sender = sender
+        self.to = to
+        self.term = term
+        self.session = session
+        self.sequence = sequence
+        self.proposals = proposals
 
 
 @dataclass(slots=True)

@@ -33,26 +33,43 @@ class SnapshotOrder:
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
 class Ready:
     """See the module. `hard_state` is None when unchanged."""
 
-    number: int
-    role: Role
-    leader: MemberId
-    messages: tuple[Message, ...]
-    hard_state: HardState | None
-    must_sync: bool
-    entries: tuple[Entry, ...]
-    snapshot: SnapshotMeta | None
-    after_persist: tuple[Message, ...]
-    committed: tuple[Entry, ...]
-    snapshot_orders: tuple[SnapshotOrder, ...]
-    reads: tuple[ReadState, ...]
-    reads_lost: tuple[int, ...]
-    """Contexts of reads that were not confirmed: the leader changed. Safe to ask again."""
-    refused: tuple[int, ...]
-    """Sequences of forwarded proposals that the leader did not take. Safe to propose again."""
+    def __init__(
+        self,
+        *,
+        number: int,
+        role: Role,
+        leader: MemberId,
+        messages: tuple[Message, ...],
+        hard_state: HardState | None,
+        must_sync: bool,
+        entries: tuple[Entry, ...],
+        snapshot: SnapshotMeta | None,
+        after_persist: tuple[Message, ...],
+        committed: tuple[Entry, ...],
+        snapshot_orders: tuple[SnapshotOrder, ...],
+        reads: tuple[ReadState, ...],
+        reads_lost: tuple[int, ...],
+        refused: tuple[int, ...],
+    ) -> None:
+        self.number = number
+        self.role = role
+        self.leader = leader
+        self.messages = messages
+        self.hard_state = hard_state
+        self.must_sync = must_sync
+        self.entries = entries
+        self.snapshot = snapshot
+        self.after_persist = after_persist
+        self.committed = committed
+        self.snapshot_orders = snapshot_orders
+        self.reads = reads
+        self.reads_lost = reads_lost
+        """Contexts of reads that were not confirmed: the leader changed. Safe to ask again."""
+        self.refused = refused
+        """Sequences of forwarded proposals that the leader did not take. Safe to propose again."""
 
     @property
     def writes(self) -> bool:

@@ -75,16 +75,16 @@ class Round:
     remote: dict[tuple[MemberId, int], int]
 
 
-@dataclass(slots=True)
 class Outbox:
     """What the next Ready will hold."""
 
-    messages: list[Message] = field(default_factory=list)
-    after_persist: list[Message] = field(default_factory=list)
-    snapshot_orders: list[SnapshotOrder] = field(default_factory=list)
-    reads: list[ReadState] = field(default_factory=list)
-    reads_lost: list[int] = field(default_factory=list)
-    refused: list[int] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.after_persist: list[Message] = []
+        self.snapshot_orders: list[SnapshotOrder] = []
+        self.reads: list[ReadState] = []
+        self.reads_lost: list[int] = []
+        self.refused: list[int] = []
 
 
 @dataclass(slots=True)

@@ -1,15 +1,17 @@
 """The vocabulary of the core: entries, durable state, membership, options, errors.
 
-Values only: nothing here changes, waits or talks to anyone. "Paper" in this package is Ongaro and
-Ousterhout, "In Search of an Understandable Consensus Algorithm" (extended version); "thesis" is
-Ongaro, "Consensus: Bridging Theory and Practice".
+Values only: nothing here changes, waits or talks to anyone. Those made for each entry or Ready have
+an `__init__` of their own or are tuples: a dataclass's own stays interpreted when the rest is
+compiled. "Paper" in this package is Ongaro and Ousterhout, "In Search of an Understandable
+Consensus Algorithm" (extended version); "thesis" is Ongaro, "Consensus: Bridging Theory and
+Practice".
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 from raft.types import (
     ENTRY_OVERHEAD_BYTES,
@@ -74,16 +76,19 @@ class TooManyReads(Exception):
     """The queue of unconfirmed reads is full."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Proposal:
-    """An entry that has no place in the log yet."""
+    """An entry that has no place in the log yet. Treat as frozen."""
 
     data: bytes
-    kind: EntryKind = EntryKind.NORMAL
+    kind: EntryKind
+
+    def __init__(self, data: bytes, kind: EntryKind = EntryKind.NORMAL) -> None:
+        self.data = data
+        self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
-class HardState:
+class HardState(NamedTuple):
     """What must survive a crash (paper, figure 2), and how far the log was known committed."""
 
     term: Term = NO_TERM
@@ -100,12 +105,16 @@ class Role(Enum):
     LEADER = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class ReadState:
     """The read `context` is linearizable once the state machine has applied `index`."""
 
     context: int
     index: Index
+
+    def __init__(self, context: int, index: Index) -> None:
+        self.context = context
+        self.index = index
 
 
 @dataclass(frozen=True, slots=True)
