@@ -22,7 +22,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
-from raft.core import CoreOptions, CoreStatus, ReadState, TooManyReads
+from raft.core import CoreOptions, ReadState, TooManyReads
 from raft.core.messages import (
     AppendRequest,
     Forward,
@@ -394,12 +394,12 @@ class Node:
 
     def looked(self, ready: Ready) -> None:
         """Publish the member's view before votes and acknowledgements leave."""
-        core = self._core_member.core.status()
-        before = self._status
-        self._status = _view(core, ready)
-        self._alone = core.confirmed and core.membership.voters == {self._member_id}
-        if (before.leader_id, before.term) != (self._status.leader_id, core.term):
-            self._hooks.on_leader(self._status.leader_id, core.term)
+        core = self._core_member.core
+        before, now = self._status, core.log_status(ready.leader)
+        self._status = now
+        self._alone = core.confirmed and now.membership.voters == {self._member_id}
+        if before.leader_id != now.leader_id or before.term != now.term:
+            self._hooks.on_leader(now.leader_id, now.term)
             if self._holding.waits:
                 self._queue.put(_nothing)
             self._call_loop(self._wake_leader_waiters)
@@ -485,12 +485,14 @@ class Node:
 
     def _turn(self) -> None:
         """Sleep until there is something, do all of it."""
-        first: _Input | None = None
+        first: _Input | None
         seconds = SLEEP_SECONDS_MAX
         if self._holding.waits or self._adoption is not None:
             seconds = max(0.0, self._offer_at - time.monotonic())
-        with suppress(Empty):
+        try:
             first = self._queue.get(timeout=seconds)
+        except Empty:
+            first = None
         with self._at_work:
             try:
                 self._work(first)
@@ -510,12 +512,13 @@ class Node:
             member.core.applied(applied)
         now = time.monotonic()
         self._ticking.pass_to(now)
+        holding = self._holding
         if now >= self._offer_at:
             self._offer_at = now + self._options.tick_seconds
-            self._holding.ticked(now)
-        self._holding.offer(now)
+            holding.ticked(now)
+        holding.offer(now)
         if commands:
-            self._holding.propose(commands, now + self._options.hold_seconds)
+            holding.propose(commands, now + self._options.hold_seconds)
         member.work()
         if self._adoption is not None:
             self._adopt(self._adoption)
@@ -543,18 +546,19 @@ class Node:
         limits = self._options
         commands: list[bytes] = []
         size = 0
-        with suppress(Empty):
-            while True:
-                if isinstance(item, bytes):
-                    commands.append(item)
-                    size += len(item)
-                    if size >= limits.batch_bytes_max or len(commands) >= limits.batch_entries_max:
-                        break
-                elif item is not None:
-                    item()
-                    if self._stopping:
-                        break
-                item = self._queue.get_nowait()
+        while True:
+            if isinstance(item, bytes):
+                commands.append(item)
+                size += len(item)
+                if size >= limits.batch_bytes_max or len(commands) >= limits.batch_entries_max:
+                    break
+            elif item is not None:
+                item()
+                if self._stopping:
+                    break
+            if self._queue.empty():
+                break
+            item = self._queue.get_nowait()
         return commands
 
     def _now_or_soon(self, action: Callable[[], None]) -> None:
@@ -595,9 +599,9 @@ class Node:
 
         It may run earlier and find nothing; it is left alone then.
         """
-        self._ticking.look()
-        timer = self._timer
-        if timer is None or self._ticking.due_at < timer.when():
+        ticking, timer = self._ticking, self._timer
+        ticking.look()
+        if timer is None or ticking.due_at < timer.when():
             self._call_loop(self._set_timer)
 
     def _set_timer(self) -> None:
@@ -713,24 +717,6 @@ def _raise(error: Exception) -> None:
 
 def _nothing() -> None:
     """Only wakes the raft thread."""
-
-
-def _view(core: CoreStatus, ready: Ready) -> LogStatus:
-    others = (
-        (member, follower.match)
-        for member, follower in core.followers.items()
-        if member != core.member_id
-    )
-    return LogStatus(
-        core.member_id,
-        ready.leader,
-        core.term,
-        core.first_index,
-        core.last_index,
-        core.commit,
-        core.membership,
-        tuple(others),
-    )
 
 
 def _settle(future: asyncio.Future[None], error: Exception | None) -> None:

@@ -192,8 +192,8 @@ def check_quorum(r: Replica) -> None:
     if active < r.membership.majority:
         r.become_follower(r.term, NOBODY)
         return
-    for member in r.others:
-        r.progress[member].recent_active = False
+    for _, progress in r.followers:
+        progress.recent_active = False
 
 
 def _may_campaign(r: Replica) -> bool:

@@ -230,7 +230,7 @@ class Log:
         entries = tuple(self._tail[self.handed + 1 - self._offset :])
         self.handed = self.last_index
         if snapshot is not None or entries:
-            self._writes.append(_Write(number, self.last_index, snapshot))
+            self._writes.append(_Write(number, self.handed, snapshot))
         return snapshot, entries
 
     def written(self, number: int) -> SnapshotMeta | None:

@@ -78,14 +78,14 @@ def switch_to(r: Replica, membership: Membership) -> None:
     if r.id not in membership.voters:
         _leave_office(r)
         return
+    known, r.progress = r.progress, {}
     for member in membership.members:
-        if member not in r.progress:
-            r.progress[member] = r.new_progress()
+        progress = known.get(member)
+        if progress is None:
+            progress = r.new_progress()
             # A newcomer counts as alive until the next check, and may be sent a snapshot.
-            r.progress[member].recent_active = True
-    for member in list(r.progress):
-        if member not in membership.voters and member not in membership.learners:
-            del r.progress[member]
+            progress.recent_active = True
+        r.progress[member] = progress
     if r.transferee != NOBODY and r.transferee not in membership.voters:
         r.transferee = NOBODY
         r.transfer_asked = False

@@ -33,7 +33,7 @@ from raft.core.types import (
     Role,
     StartState,
 )
-from raft.interface import Index, Term
+from raft.interface import Index, LogStatus, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Node:
             options, random, log, start.membership, hard.term, hard.vote, session
         )
         self._told = hard
-        self._told_view = (self._replica.role, self._replica.leader)
+        self._told_role, self._told_leader = self._replica.role, self._replica.leader
         self._number = self._persisted = 0
         self._own_votes: deque[_OwnVote] = deque()
         self._handed_bytes: deque[tuple[Index, int]] = deque()
@@ -192,8 +192,9 @@ class Node:
             or out.refused
             or out.snapshot_orders
             or r.flush_due
-            or r.hard_state != self._told
-            or (r.role, r.leader) != self._told_view
+            or r.differs_from(self._told)
+            or r.role is not self._told_role
+            or r.leader != self._told_leader
             or r.log.has_unwritten()
             or r.log.has_applicable()
             or read_index.wants_flush(r)
@@ -206,30 +207,30 @@ class Node:
         if r.role is Role.LEADER and r.flush_due:
             replication.flush(r)
         self._number += 1
-        hard, self._told = self._told, r.hard_state
-        if r.role is Role.CANDIDATE and (hard.term, hard.vote) != (r.term, r.vote):
+        hard_state = r.hard_state if r.differs_from(self._told) else None
+        votes = r.term != self._told.term or r.vote != self._told.vote
+        if votes and r.role is Role.CANDIDATE:
             self._own_votes.append(_OwnVote(self._number, r.term))
+        if hard_state is not None:
+            self._told = hard_state
         snapshot, entries = r.log.hand_over(self._number)
         committed = r.log.next_committed(r.options.apply_bytes_max)
         if committed:
-            size = sum(len(entry.data) for entry in committed)
+            size = 0
+            for entry in committed:
+                size += len(entry.data)
+                if entry.kind is EntryKind.CONF_CHANGE:
+                    r.handed_changes.append((entry.index, entry.data))
             self._handed_bytes.append((committed[-1].index, size))
-            r.handed_changes.extend(
-                (entry.index, entry.data)
-                for entry in committed
-                if entry.kind is EntryKind.CONF_CHANGE
-            )
         out, r.out = r.out, Outbox()
-        self._told_view = (r.role, r.leader)
+        self._told_role, self._told_leader = r.role, r.leader
         return Ready(
             number=self._number,
             role=r.role,
             leader=r.leader,
             messages=tuple(out.messages),
-            hard_state=self._told if self._told != hard else None,
-            must_sync=bool(entries)
-            or snapshot is not None
-            or (hard.term, hard.vote) != (r.term, r.vote),
+            hard_state=hard_state,
+            must_sync=votes or bool(entries) or snapshot is not None,
             entries=entries,
             snapshot=snapshot,
             after_persist=tuple(out.after_persist),
@@ -276,8 +277,28 @@ class Node:
         """The leader, if one is known, and the term, before they are on disk."""
         return self._replica.leader, self._replica.term
 
+    @property
+    def confirmed(self) -> bool:
+        """Leads, and an entry of its own term is committed."""
+        return self._replica.role is Role.LEADER and read_index.may_answer(self._replica)
+
+    def log_status(self, leader: MemberId) -> LogStatus:
+        """The present view for users of the log, who know the leader of the last Ready."""
+        r = self._replica
+        matches = [(member, progress.match) for member, progress in r.followers]
+        return LogStatus(
+            r.id,
+            leader,
+            r.term,
+            r.log.first_index,
+            r.log.last_index,
+            r.log.commit,
+            r.membership,
+            tuple(matches),
+        )
+
     def status(self) -> CoreStatus:
-        """The present view."""
+        """All of the present view."""
         r = self._replica
         return CoreStatus(
             member_id=r.id,
@@ -291,10 +312,10 @@ class Node:
             applied=r.log.applied,
             membership=r.membership,
             transferee=r.transferee,
-            confirmed=r.role is Role.LEADER and read_index.may_answer(r),
+            confirmed=self.confirmed,
             followers={
                 member: FollowerStatus(p.flow, p.match, p.next, p.recent_active)
-                for member, p in sorted(r.progress.items())
+                for member, p in r.progress.items()
             },
         )
 

@@ -98,10 +98,12 @@ class Replica:
     term: Term
     vote: MemberId
     session: int
+    id: MemberId = field(init=False)
     role: Role = Role.FOLLOWER
     leader: MemberId = NOBODY
     votes: dict[MemberId, bool] = field(default_factory=dict)
     progress: dict[MemberId, Progress] = field(default_factory=dict)
+    """Of a leader: all members, in order."""
     reads: Reads = field(default_factory=Reads)
     out: Outbox = field(default_factory=Outbox)
     election_elapsed: int = 0
@@ -126,18 +128,18 @@ class Replica:
     """Did this life of the member lead `forwards_term`? Then `forwards_seen` is all it took."""
 
     def __post_init__(self) -> None:
+        self.id = self.options.member_id
         self.forwards_term = self.term  # an earlier life may have led up to here
         self.restart_election_timer()
-
-    @property
-    def id(self) -> MemberId:
-        """This member."""
-        return self.options.member_id
 
     @property
     def hard_state(self) -> HardState:
         """As it should be on disk."""
         return HardState(self.term, self.vote, self.log.commit)
+
+    def differs_from(self, told: HardState) -> bool:
+        """Should something else be on disk?"""
+        return self.term != told.term or self.vote != told.vote or self.log.commit != told.commit
 
     @property
     def promotable(self) -> bool:
@@ -145,9 +147,9 @@ class Replica:
         return self.id in self.membership.voters and not self.log.installing
 
     @property
-    def others(self) -> list[MemberId]:
-        """All members but this one, in order."""
-        return [member for member in self.membership.members if member != self.id]
+    def followers(self) -> list[tuple[MemberId, Progress]]:
+        """Of a leader: all members but itself, in order."""
+        return [(member, known) for member, known in self.progress.items() if member != self.id]
 
     def send(self, message: Message) -> None:
         """Let it leave with the next Ready, at once."""

@@ -27,10 +27,9 @@ from raft.interface import Index, Term
 def flush(r: Replica) -> None:
     """Send every follower what it lacks, as far as its limits allow."""
     r.flush_due = False
-    for member in r.others:
-        progress = r.progress[member]
+    for member, progress in r.followers:
         sent = False
-        while send_append(r, member, progress, empty=False):
+        while progress.next <= r.log.last_index and send_append(r, member, progress, empty=False):
             sent = True
         if not sent and progress.lacks_commit(r.log.commit):
             send_append(r, member, progress, empty=True)
@@ -75,8 +74,7 @@ def _order_snapshot(r: Replica, to: MemberId, progress: Progress) -> bool:
 
 def send_heartbeats(r: Replica) -> None:
     """Say that the leader lives. The commit index told never passes what is known to match."""
-    for member in r.others:
-        progress = r.progress[member]
+    for member, progress in r.followers:
         commit = min(progress.match, r.log.commit)
         quiet = _needs_no_answer(r, member, progress)
         r.send(Heartbeat(r.id, member, r.term, commit, r.reads.round, quiet))
@@ -101,7 +99,7 @@ def advance_commit(r: Replica) -> bool:
     Only an entry of the leader's own term is committed by counting; older ones are with it
     (paper 5.4.2, figure 8).
     """
-    index = quorum_index(r.progress[member].match for member in r.membership.voters)
+    index = quorum_index([r.progress[member].match for member in r.membership.voters])
     if index <= r.log.commit or r.log.term_at(index) != r.term:
         return False
     r.log.commit_to(index)

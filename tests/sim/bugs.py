@@ -88,7 +88,10 @@ def forget_the_vote() -> list[Patch]:
     def hard_state(r: Replica) -> HardState:
         return HardState(r.term, NOBODY, r.log.commit)
 
-    return [(Replica, "hard_state", property(hard_state))]
+    def differs_from(r: Replica, told: HardState) -> bool:
+        return hard_state(r) != told
+
+    return [(Replica, "hard_state", property(hard_state)), (Replica, "differs_from", differs_from)]
 
 
 def answer_before_the_disk() -> list[Patch]:
@@ -187,7 +190,7 @@ def two_changes_at_once() -> list[Patch]:
 
 def heartbeat_with_the_leaders_commit() -> list[Patch]:
     def send_heartbeats(r: Replica) -> None:
-        for member in r.others:
+        for member, _ in r.followers:
             r.send(Heartbeat(r.id, member, r.term, r.log.commit, r.reads.round))
 
     def on_heartbeat(r: Replica, m: Heartbeat) -> None:

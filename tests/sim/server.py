@@ -30,7 +30,6 @@ from kvshim.watch.hub import Hub
 from raft import interface as raft
 from raft.core import Node, Proposal, ReadState, TooManyReads
 from raft.core.ready import Ready
-from raft.node import _view
 from tests.sim.member import TICK_US
 from tests.sim.process_loop import PACE, ProcessLoop
 from tests.sim.whole_disk import CLUSTER
@@ -63,7 +62,7 @@ class Log:
     def look(self, ready: Ready) -> bool:
         """The member did this; True if leader or term changed."""
         before = self._status
-        self._status = _view(self._member.core_status(), ready)
+        self._status = self._member.log_status(ready.leader)
         after = self._status
         return (before.leader_id, before.term) != (after.leader_id, after.term)
 

@@ -18,11 +18,11 @@ from kvshim.apply.members import removed_of
 from kvshim.apply.outcome import Outcome as ApplyOutcome
 from kvshim.errors import StorageError
 from kvshim.mvcc.store import Store
-from raft.core import CoreOptions, CoreStatus, Entry, Node, ReadState, SnapshotOrder
+from raft.core import CoreOptions, Entry, Node, ReadState, SnapshotOrder
 from raft.core.messages import InstallSnapshot, Message
 from raft.core.ready import Ready
 from raft.core.replica import Replica
-from raft.interface import LogError, MemberId
+from raft.interface import LogError, LogStatus, MemberId
 from raft.member import Member as LogMember
 from raft.member import RetentionOptions
 from tests.powercut.names import write_file
@@ -130,10 +130,10 @@ class WholeMember:
         assert self._member is not None
         return self._member.core._replica
 
-    def core_status(self) -> CoreStatus:
-        """What the core tells of itself."""
+    def log_status(self, leader: MemberId) -> LogStatus:
+        """What the core tells users of the log."""
         assert self._member is not None
-        return self._member.core.status()
+        return self._member.core.log_status(leader)
 
     @property
     def store(self) -> Store:
