@@ -220,14 +220,16 @@ class Member:
         self._machine.install(generation, snapshot)
 
     def _cut_through(self) -> Index | None:
-        keep = self._retention
+        keep, storage = self._retention, self._storage
         if self._catching_up:
             self._release_caught_up()
+        if not storage.is_long(keep.entries_kept, keep.bytes_kept, keep.slice_entries_max):
+            return None
         durable = min([self._machine.durable_index(), *self._cut_floors.values()])
-        index = self._storage.cuttable(
+        index = storage.cuttable(
             durable, keep.entries_kept, keep.bytes_kept, keep.slice_entries_max
         )
-        return index if index >= self._storage.first_index else None
+        return index if index >= storage.first_index else None
 
     def _release_caught_up(self) -> None:
         """Let go of those that need no more than is kept anyway, that left, or need too much."""

@@ -248,6 +248,11 @@ class LogStorage:
         self._note_cut(state.cut_index)
         self._note_state(state)
 
+    def is_long(self, entries_kept: int, bytes_kept: int, slice_max: int) -> bool:
+        """Is there a whole slice to cut, or an eighth of the bytes, beyond what is to be kept?"""
+        many = len(self._sizes) >= entries_kept + slice_max
+        return many or self._bytes >= bytes_kept + bytes_kept // 8
+
     def cuttable(self, durable: Index, entries_kept: int, bytes_kept: int, slice_max: int) -> Index:
         """How far one slice of cutting may go; `first_index - 1` when there is nothing to cut.
 
@@ -256,7 +261,7 @@ class LogStorage:
         that most appends do not touch the front of the table.
         """
         index, count, size = self._state.cut_index, len(self._sizes), self._bytes
-        if count < entries_kept + slice_max and size < bytes_kept + bytes_kept // 8:
+        if not self.is_long(entries_kept, bytes_kept, slice_max):
             return index
         stop = min(durable, index + slice_max, self.last_index - 1)
         for entry_bytes in self._sizes:

@@ -28,8 +28,9 @@ class Ticking:
 
     def pass_to(self, now: float) -> None:
         """It is `now`, and what had come before has been taken: do what is due."""
-        self._count(now, self._until_look(), owed_max=0)
-        self.look()
+        if now - self._counted_to >= self._tick_seconds:
+            self._count(now, self._until_look(), owed_max=0)
+            self.look()
 
     def settle(self, now: float) -> None:
         """A message is about to be taken: count the time before it, but do nothing that is due.
