@@ -43,12 +43,12 @@ _Maker = Callable[..., Any]
 _KINDS: Final = tuple(EntryKind)
 
 # Messages of plain numbers: their fields, without sender and receiver, are those of the protobuf.
+# An `AppendResponse` is one too, but so frequent that it is written out below.
 _PLAIN: Final[dict[type, tuple[Kind, Any, tuple[str, ...]]]] = {
     PreVoteRequest: (Kind.PRE_VOTE_REQUEST, pb.PreVoteRequest, ("last_index", "last_term")),
     PreVoteResponse: (Kind.PRE_VOTE_RESPONSE, pb.PreVoteResponse, ("granted",)),
     VoteRequest: (Kind.VOTE_REQUEST, pb.VoteRequest, ("last_index", "last_term", "transfer")),
     VoteResponse: (Kind.VOTE_RESPONSE, pb.VoteResponse, ("granted",)),
-    AppendResponse: (Kind.APPEND_RESPONSE, pb.AppendResponse, ("index",)),
     AppendRejected: (
         Kind.APPEND_REJECTED,
         pb.AppendRejected,
@@ -147,6 +147,15 @@ def _decode_append(sender: MemberId, to: MemberId, body: bytes) -> AppendRequest
     )
 
 
+def _encode_append_response(message: AppendResponse) -> bytes:
+    return pb.AppendResponse(term=message.term, index=message.index).SerializeToString()
+
+
+def _decode_append_response(sender: MemberId, to: MemberId, body: bytes) -> AppendResponse:
+    wire = pb.AppendResponse.FromString(body)
+    return AppendResponse(sender, to, Term(wire.term), Index(wire.index))
+
+
 def _encode_forward(message: Forward) -> bytes:
     wire = pb.Forward(term=message.term, session=message.session, sequence=message.sequence)
     for proposal in message.proposals:
@@ -164,6 +173,7 @@ _ENCODERS: Final[dict[type, tuple[Kind, _Encode]]] = {
     message: (kind, _plain_encoder(wire, names)) for message, (kind, wire, names) in _PLAIN.items()
 }
 _ENCODERS[AppendRequest] = Kind.APPEND_REQUEST, _encode_append
+_ENCODERS[AppendResponse] = Kind.APPEND_RESPONSE, _encode_append_response
 _ENCODERS[Forward] = Kind.FORWARD, _encode_forward
 
 _DECODERS: Final[dict[int, _Decode]] = {
@@ -171,4 +181,5 @@ _DECODERS: Final[dict[int, _Decode]] = {
     for message, (kind, wire, names) in _PLAIN.items()
 }
 _DECODERS[Kind.APPEND_REQUEST] = _decode_append
+_DECODERS[Kind.APPEND_RESPONSE] = _decode_append_response
 _DECODERS[Kind.FORWARD] = _decode_forward
