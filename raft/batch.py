@@ -6,21 +6,26 @@ Pure: the thread that owns the log calls it, and `raft.storage` writes the resul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from raft.core.ready import Ready
 from raft.core.types import HardState
 from raft.interface import Entry, EntryKind, SnapshotMeta
 
 
-class Batch(NamedTuple):
+class Batch:
     """First the log begins anew behind `snapshot`, if there is one; then `entries` replace
     everything from the first one's index on; the newest `hard_state` holds, None when unchanged.
     """
 
-    snapshot: SnapshotMeta | None = None
-    entries: Sequence[Entry] = ()
-    hard_state: HardState | None = None
+    def __init__(
+        self,
+        snapshot: SnapshotMeta | None = None,
+        entries: Sequence[Entry] = (),
+        hard_state: HardState | None = None,
+    ) -> None:
+        self.snapshot = snapshot
+        self.entries = entries
+        self.hard_state = hard_state
 
     @property
     def changes_members(self) -> bool:

@@ -9,8 +9,9 @@ the local log.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from raft.types import (
     ConfChange,
@@ -52,11 +53,12 @@ __all__ = [
 ]
 
 
-class LogStatus(NamedTuple):
+@dataclass(slots=True, init=False)
+class LogStatus:
     """A member's view of the log at one moment; ids are 0 when unknown.
 
     `matches` is what a leader knows of its followers: the last entry durable on each; empty on
-    others.
+    others. Treat as frozen: all threads see it.
     """
 
     member_id: int
@@ -65,8 +67,28 @@ class LogStatus(NamedTuple):
     first_index: Index
     last_index: Index
     commit_index: Index
-    membership: Membership = Membership()
-    matches: tuple[tuple[MemberId, Index], ...] = ()
+    membership: Membership
+    matches: tuple[tuple[MemberId, Index], ...]
+
+    def __init__(  # noqa: PLR0917
+        self,
+        member_id: int,
+        leader_id: int,
+        term: Term,
+        first_index: Index,
+        last_index: Index,
+        commit_index: Index,
+        membership: Membership,
+        matches: tuple[tuple[MemberId, Index], ...] = (),
+    ) -> None:
+        self.member_id = member_id
+        self.leader_id = leader_id
+        self.term = term
+        self.first_index = first_index
+        self.last_index = last_index
+        self.commit_index = commit_index
+        self.membership = membership
+        self.matches = matches
 
     @property
     def leads(self) -> bool:

@@ -42,6 +42,7 @@ from raft.interface import (
     LogError,
     LogStatus,
     MemberId,
+    Membership,
     NoLeader,
     NotLeader,
     ProposalDropped,
@@ -109,9 +110,8 @@ class Node:
         # Each counter has one writer: the loop counts what came, the raft thread what is durable.
         self._proposed = self._proposed_bytes = 0
         self._taken = self._taken_bytes = 0
-        self._status = LogStatus(
-            member_id, 0, Term(0), storage.first_index, storage.last_index, Index(0)
-        )
+        first, last = storage.first_index, storage.last_index
+        self._status = LogStatus(member_id, 0, Term(0), first, last, Index(0), Membership())
         self._alone = False
         self._stopping = False
         # Held by whoever uses the core: the raft thread unless it sleeps, or the event loop.

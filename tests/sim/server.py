@@ -52,7 +52,9 @@ class Log:
     def __init__(self, member: WholeMember, loop: ProcessLoop) -> None:
         self._member, self._loop = member, loop
         zero = raft.Index(0)
-        self._status = raft.LogStatus(member.options.member_id, 0, raft.Term(0), zero, zero, zero)
+        self._status = raft.LogStatus(
+            member.options.member_id, 0, raft.Term(0), zero, zero, zero, raft.Membership()
+        )
         self._reads: dict[int, asyncio.Future[raft.Index]] = {}
         self._number = FIRST_READ
 
