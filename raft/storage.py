@@ -404,15 +404,17 @@ class LogStorage:
         self, batch: Batch, cut_through: Index | None, generation: int | None
     ) -> LogState:
         """The state row after this batch; the very one of now when only the commit index moves."""
-        state, last = self._state, self.last_index
+        state = self._state
         hard, snapshot, entries = batch.hard_state, batch.snapshot, batch.entries
         if hard is not None and (hard.term != state.term or hard.vote != state.vote):
             state = replace(state, term=hard.term, vote=hard.vote)
         if snapshot is not None and generation is not None:
-            last = snapshot.index
-            state = replace(state, generation=generation, cut_index=last, cut_term=snapshot.term)
-        if entries and not state.cut_index < entries[0].index <= last + 1:
-            raise ValueError(f"entry {entries[0].index} does not follow {last}")
+            cut_index, cut_term = snapshot.index, snapshot.term
+            state = replace(state, generation=generation, cut_index=cut_index, cut_term=cut_term)
+        if entries:
+            last = self.last_index if snapshot is None else snapshot.index
+            if not state.cut_index < entries[0].index <= last + 1:
+                raise ValueError(f"entry {entries[0].index} does not follow {last}")
         if cut_through is not None:
             state = self._cut_state(state, cut_through, entries)
         return state
