@@ -149,6 +149,9 @@ class MethodRunner(ABC):
                 self._options.tasks.discard(task)
         self._finish(call, error)
 
+    def _stop(self, call: Http2Call) -> None:
+        self._end(call, Stopped())
+
     def _finish(self, call: Http2Call, error: RequestError | None) -> None:
         if error is None:
             self._over(call, Code.OK)
@@ -237,7 +240,7 @@ class UnaryRunner(OneRequestRunner):
             if reply is None:
                 return False
             if isinstance(reply, Later):
-                self._options.inflight.begin(call, partial(self._end, call, Stopped()))
+                self._options.inflight.begin(call, partial(self._stop, call))
                 call.later = reply
                 reply.then(partial(self._settled, call))
                 return True
