@@ -150,9 +150,9 @@ class FrameConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def write_all(self, pieces: Sequence[bytes]) -> None:
-        """Send the pieces of frames in one go."""
+        """Send the pieces of frames in one go; TLS would encrypt each by itself."""
         if self._transport is not None and not self.reason:
-            self._transport.writelines(pieces)
+            self._transport.write(b"".join(pieces))
 
     def end(self, reason: str) -> None:
         """Break it off at once; what was not sent yet is lost."""
