@@ -32,7 +32,20 @@ def flush(r: Replica) -> None:
         while progress.next <= r.log.last_index and send_append(r, member, progress, empty=False):
             sent = True
         if not sent and progress.lacks_commit(r.log.commit):
-            send_append(r, member, progress, empty=True)
+            _tell_commit(r, member, progress)
+
+
+def _tell_commit(r: Replica, to: MemberId, progress: Progress) -> None:
+    """Let a follower apply what it has confirmed. Its answer would tell nothing and wake the
+    leader; what it has not confirmed yet is told when it has.
+    """
+    if progress.flow is not Flow.REPLICATE:
+        send_append(r, to, progress, empty=True)
+        return
+    commit = min(progress.match, r.log.commit)
+    if commit > progress.sent_commit:
+        r.send(Heartbeat(r.id, to, r.term, commit, r.reads.round, quiet=True))
+        progress.sent_commit = commit
 
 
 def send_append(r: Replica, to: MemberId, progress: Progress, *, empty: bool) -> bool:
