@@ -69,6 +69,9 @@ class BidiCall(Call, Protocol):
     async def send(self, reply: Message | bytes) -> None:
         """Send one response message, waiting while the client's window is closed."""
 
+    def flush(self) -> None:
+        """Nothing more is sent for now: much of it need not wait for the end of the turn."""
+
 
 class Later:
     """The answer to a unary call that is under way, for callers that need no task to wait in.

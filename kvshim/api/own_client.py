@@ -131,6 +131,9 @@ class _OneWatch:
         data = reply if isinstance(reply, bytes) else reply.SerializeToString()
         await self.told.put(rpc_pb2.WatchResponse.FromString(data))
 
+    def flush(self) -> None:
+        """Each is told at once."""
+
 
 def _why_canceled(response: rpc_pb2.WatchResponse) -> RequestError:
     if response.compact_revision:

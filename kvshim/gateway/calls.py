@@ -71,6 +71,9 @@ class GatewayStream(GatewayCall):
     async def send(self, reply: Message | bytes) -> None:
         await self._send(reply)
 
+    def flush(self) -> None:
+        """Each line is written at once."""
+
 
 def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
     """What a request's headers say to the handler; binary metadata cannot be given."""

@@ -116,6 +116,9 @@ class GrpcioBidiCall(GrpcioCall):
             await write(self, data)
         self._metrics.message_sent(len(data))
 
+    def flush(self) -> None:
+        """grpc writes at once."""
+
     def _died(self) -> asyncio.CancelledError:
         self.is_dead = True
         return asyncio.CancelledError()

@@ -1,6 +1,7 @@
 """What waits in a stream's outbox, sent to its client. Event loop.
 
-A room of its own so that it is compiled: with many watchers an event costs little else.
+A room of its own so that it is compiled: with many watchers an event costs little else. Each stream
+lets go of its events before the next one renders its own, or all clients would wait for the last.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ async def send_all(
     while True:
         item = outbox.next()
         if item is None:
+            call.flush()
             await outbox.filled()
         else:
             if isinstance(item, Delivery):

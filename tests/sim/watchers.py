@@ -61,6 +61,8 @@ class Stream:
             await asyncio.sleep(self._watcher.random.uniform(0.0, 0.3))
         self._watcher.take(self, rpc_pb2.WatchResponse.FromString(reply))
 
+    def flush(self) -> None: ...
+
 
 @dataclass(slots=True)
 class Watcher:

@@ -268,15 +268,7 @@ async def test_answers_do_not_wait_for_acknowledgements():
 
 async def test_answers_of_one_turn_leave_in_one_write(monkeypatch: pytest.MonkeyPatch):
     writes: list[bytes] = []
-    made = Http2Protocol.connection_made
-
-    def watched(self: Http2Protocol, transport: Any) -> None:
-        made(self, transport)
-        plain = transport.write
-        transport_write = lambda data: (writes.append(data), plain(data))  # noqa: E731
-        monkeypatch.setattr(self, "_transport", Recorder(transport, transport_write))
-
-    monkeypatch.setattr(Http2Protocol, "connection_made", watched)
+    record_writes(monkeypatch, writes)
     async with served(Handlers()) as (_, port, _), connected(port) as (reader, writer):
         writer.write(GREETING)
         await asyncio.sleep(0.05)
@@ -286,6 +278,51 @@ async def test_answers_of_one_turn_leave_in_one_write(monkeypatch: pytest.Monkey
             for _ in range(50):
                 await reader.readuntil(b"grpc-status\x010")
         assert len(writes) <= 2
+
+
+class Flooding(Handlers):
+    """Sends so many KiB and says that nothing follows; `seen` is what was written by then."""
+
+    def __init__(self, writes: list[bytes]) -> None:
+        super().__init__()
+        self.writes = writes
+        self.seen: list[int] = []
+
+    async def bidi(self, call: BidiCall) -> None:
+        while (request := await call.receive()) is not None:
+            assert isinstance(request, rpc_pb2.RangeRequest)
+            self.writes.clear()
+            for _ in range(request.limit):
+                await call.send(bytes(1024))
+            call.flush()
+            self.seen.append(sum(map(len, self.writes)))
+
+
+async def test_much_leaves_before_the_turn_ends_and_little_with_it(monkeypatch: pytest.MonkeyPatch):
+    writes: list[bytes] = []
+    record_writes(monkeypatch, writes)
+    handlers = Flooding(writes)
+    async with served(handlers) as (_, port, _), channel_to(port) as channel:
+        call = channel.stream_stream(SERVICE + "Bidi", RANGE.SerializeToString)()
+        for kib in (2, 20, 3):
+            await call.write(RANGE(limit=kib))
+            for _ in range(kib):
+                await call.read()
+    small, much, small_again = handlers.seen
+    assert small == small_again == 0
+    assert much > 20 * 1024
+
+
+def record_writes(monkeypatch: pytest.MonkeyPatch, writes: list[bytes]) -> None:
+    made = Http2Protocol.connection_made
+
+    def watched(self: Http2Protocol, transport: Any) -> None:
+        made(self, transport)
+        plain = transport.write
+        transport_write = lambda data: (writes.append(data), plain(data))  # noqa: E731
+        monkeypatch.setattr(self, "_transport", Recorder(transport, transport_write))
+
+    monkeypatch.setattr(Http2Protocol, "connection_made", watched)
 
 
 class Recorder:

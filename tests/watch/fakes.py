@@ -233,6 +233,8 @@ class FakeCall:
         assert response.SerializeToString() == reply, "not the canonical encoding"
         self.responses.put_nowait(response)
 
+    def flush(self) -> None: ...
+
 
 @dataclass
 class FakeLog:

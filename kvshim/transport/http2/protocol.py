@@ -124,7 +124,7 @@ class Http2Protocol(asyncio.Protocol):
         if connection.is_established and "preface" in self._timers:
             self._cancel_timer("preface")
         if not is_flush_due:
-            self._flush()
+            self.flush()
 
     def pause_writing(self) -> None:
         self._is_paused = True
@@ -164,10 +164,32 @@ class Http2Protocol(asyncio.Protocol):
         sender = self.connection.sender
         return self._is_paused or sender.output_bytes > self._limits.write_buffer_bytes
 
+    def flush(self) -> None:
+        self._is_flush_due = False
+        transport, sender = self._transport, self.connection.sender
+        if transport is None or self._is_paused or transport.is_closing():
+            return
+        if sender.has_backlog:
+            for stream in sender.pump(self._limits.write_buffer_bytes):
+                known = self._calls.get(stream.id)
+                if known is not None and known[0].room is not None:
+                    known[0].room.set()
+        if sender.output:
+            transport.write(b"".join(sender.take()))
+        if self._is_paused:
+            return
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+        if sender.has_backlog:
+            self.flush_soon()
+        elif self.connection.streams.queued and "stall" not in self._timers:
+            self._watch_for_stalls()
+
     def flush_soon(self) -> None:
         if not self._is_flush_due:
             self._is_flush_due = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
 
     async def room(self) -> None:
         if self._room is None:
@@ -192,7 +214,7 @@ class Http2Protocol(asyncio.Protocol):
 
     def close(self) -> None:
         """Write what there is, then close."""
-        self._flush()
+        self.flush()
         if self._transport is not None:
             self._transport.close()
 
@@ -260,28 +282,6 @@ class Http2Protocol(asyncio.Protocol):
                     known[1].reset(known[0])
             case ConnectionFailed(code, text):
                 self._failed(code, text)
-
-    def _flush(self) -> None:
-        self._is_flush_due = False
-        transport, sender = self._transport, self.connection.sender
-        if transport is None or self._is_paused or transport.is_closing():
-            return
-        if sender.has_backlog:
-            for stream in sender.pump(self._limits.write_buffer_bytes):
-                known = self._calls.get(stream.id)
-                if known is not None and known[0].room is not None:
-                    known[0].room.set()
-        if sender.output:
-            transport.write(b"".join(sender.take()))
-        if self._is_paused:
-            return
-        if self._room is not None:
-            self._room.set()
-            self._room = None
-        if sender.has_backlog:
-            self.flush_soon()
-        elif self.connection.streams.queued and "stall" not in self._timers:
-            self._watch_for_stalls()
 
     def _failed(self, code: ErrorCode, text: str) -> None:
         self._serving.reject(f"{code.name}: {text}")
