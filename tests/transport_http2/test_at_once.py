@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
 import pytest
 from grpc.aio import AioRpcError
 
-from kvshim.config import MetricsLevel
 from kvshim.errors import EmptyKey
-from kvshim.metrics.registry import Metrics
-from kvshim.rpc import Unary
-from kvshim.transport.http2.server import Http2Server
-from kvshim.transport.options import ServerOptions
-from tests.transport.serving import LOCAL, RANGE, LogBook
+from tests.transport.serving import RANGE
 from tests.transport_http2 import peer as p
 from tests.transport_http2.test_protocol import GREETING, UNARY, ask, channel_to, connected
+from tests.transport_http2.unary import Served, handled, served
 
 SLOW, QUICK = b"\x0a\x00", b"\x0a\x02\x08\x07"
 
@@ -47,22 +42,13 @@ class Asked:
         return SLOW
 
 
-@asynccontextmanager
-async def served(asked: Asked) -> AsyncIterator[tuple[int, Metrics, LogBook]]:
-    log, metrics = LogBook(), Metrics(MetricsLevel.BASIC)
-    method = Unary(UNARY, RANGE, asked.unary, at_once=asked.at_once)
-    server = Http2Server([method], ServerOptions(listen_urls=(LOCAL,)), metrics.calls, log)
-    [url] = server.bind()
-    await server.start()
-    try:
-        yield url.port, metrics, log
-    finally:
-        await server.stop(0)
+def serving(asked: Asked) -> AbstractAsyncContextManager[Served]:
+    return served(asked.unary, asked.at_once)
 
 
 async def test_what_takes_no_waiting_is_answered_and_the_rest_waits():
     asked = Asked()
-    async with served(asked) as (port, _, _), channel_to(port) as channel:
+    async with serving(asked) as (port, *_), channel_to(port) as channel:
         call = channel.unary_unary(UNARY, RANGE.SerializeToString)
         keys = (b"now", b"later", b"now", b"later")
         assert [await call(RANGE(key=key)) for key in keys] == [QUICK, SLOW, QUICK, SLOW]
@@ -77,7 +63,7 @@ async def test_what_takes_no_waiting_is_answered_and_the_rest_waits():
     ],
 )
 async def test_errors_are_a_status_and_a_bug_is_logged(key, code, text):
-    async with served(Asked()) as (port, _, log), channel_to(port) as channel:
+    async with serving(Asked()) as (port, _, _, log), channel_to(port) as channel:
         with pytest.raises(AioRpcError) as caught:
             await channel.unary_unary(UNARY, RANGE.SerializeToString)(RANGE(key=key))
         assert (caught.value.code(), caught.value.details()) == (code, text)
@@ -85,17 +71,11 @@ async def test_errors_are_a_status_and_a_bug_is_logged(key, code, text):
 
 
 async def test_a_client_that_ends_its_side_later_is_answered_and_counted_once():
-    async with served(Asked()) as (port, metrics, _), connected(port) as (reader, writer):
+    async with serving(Asked()) as (port, _, metrics, _), connected(port) as (reader, writer):
         writer.write(GREETING + ask(b"now", flags=0) + p.raw_frame(p.DATA, p.END_STREAM, 1))
         writer.write(ask(b"now", stream_id=3))
         async with asyncio.timeout(5):
             heard = await reader.readuntil(b"grpc-status")
             heard += await reader.readuntil(b"grpc-status") if heard.count(QUICK) < 2 else b""
         assert heard.count(QUICK) == 2
-        counted = {
-            sample.labels["grpc_code"]: sample.value
-            for family in metrics.registry.collect()
-            for sample in family.samples
-            if sample.name == "grpc_server_handled_total" and sample.value
-        }
-        assert counted == {"OK": 2}
+        assert handled(metrics) == {"OK": 2}

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
 import pytest
 from grpc.aio import AioRpcError
 
-from kvshim.config import MetricsLevel
 from kvshim.errors import EmptyKey
-from kvshim.metrics.registry import Metrics
 from kvshim.pb.etcd import rpc_pb2
-from kvshim.rpc import Later, Unary
-from kvshim.transport.http2.server import Http2Server
-from kvshim.transport.options import ServerOptions
-from tests.transport.serving import LOCAL, RANGE, LogBook
+from kvshim.rpc import Later
+from tests.transport.serving import RANGE
 from tests.transport_http2 import peer as p
 from tests.transport_http2.test_protocol import GREETING, UNARY, ask, channel_to, connected
+from tests.transport_http2.unary import Served, handled, served
 
 ANSWER = rpc_pb2.RangeResponse(count=7)
 
@@ -53,32 +49,13 @@ class Begun:
         return self.waiting.pop()
 
 
-@asynccontextmanager
-async def served(begun: Begun) -> AsyncIterator[tuple[int, Http2Server, Metrics, LogBook]]:
-    log, metrics = LogBook(), Metrics(MetricsLevel.BASIC)
-    method = Unary(UNARY, RANGE, begun.unary, at_once=begun.begin)
-    server = Http2Server([method], ServerOptions(listen_urls=(LOCAL,)), metrics.calls, log)
-    [url] = server.bind()
-    await server.start()
-    try:
-        yield url.port, server, metrics, log
-    finally:
-        await server.stop(0)
-
-
-def handled(metrics: Metrics) -> dict[str, float]:
-    """How many calls ended, by status code."""
-    return {
-        sample.labels["grpc_code"]: sample.value
-        for family in metrics.registry.collect()
-        for sample in family.samples
-        if sample.name == "grpc_server_handled_total" and sample.value
-    }
+def serving(begun: Begun) -> AbstractAsyncContextManager[Served]:
+    return served(begun.unary, begun.begin)
 
 
 async def test_the_answer_comes_when_it_is_there():
     begun = Begun()
-    async with served(begun) as (port, _, metrics, _), channel_to(port) as channel:
+    async with serving(begun) as (port, _, metrics, _), channel_to(port) as channel:
         call = channel.unary_unary(UNARY, RANGE.SerializeToString)(RANGE(key=b"a"))
         (await begun.next()).settle(ANSWER)
         assert await call == ANSWER.SerializeToString()
@@ -95,36 +72,35 @@ async def test_an_answer_that_is_there_already_is_no_different():
         return later
 
     begun.begin = settled
-    async with served(begun) as (port, *_), channel_to(port) as channel:
+    async with serving(begun) as (port, *_), channel_to(port) as channel:
         reply = await channel.unary_unary(UNARY, RANGE.SerializeToString)(RANGE(key=b"a"))
         assert reply == ANSWER.SerializeToString()
 
 
-async def test_a_refusal_is_a_status():
+@pytest.mark.parametrize(
+    ("answer", "code", "text", "logged"),
+    [
+        (EmptyKey(), "InvalidArgument", "etcdserver: key is not provided", ""),
+        (object(), "Internal", "etcdserver: internal error", "AttributeError"),
+    ],
+    ids=["a refusal", "a bug"],
+)
+async def test_errors_are_a_status_and_a_bug_is_logged(answer, code, text, logged):
     begun = Begun()
-    async with served(begun) as (port, _, metrics, _), channel_to(port) as channel:
+    async with serving(begun) as (port, _, metrics, log), channel_to(port) as channel:
         call = channel.unary_unary(UNARY, RANGE.SerializeToString)(RANGE(key=b"a"))
-        (await begun.next()).settle(EmptyKey())
+        (await begun.next()).settle(answer)
         with pytest.raises(AioRpcError) as caught:
             await call
-        assert caught.value.details() == "etcdserver: key is not provided"
-        assert handled(metrics) == {"InvalidArgument": 1}
-
-
-async def test_a_bug_is_logged_and_an_internal_error():
-    begun = Begun()
-    async with served(begun) as (port, _, _, log), channel_to(port) as channel:
-        call = channel.unary_unary(UNARY, RANGE.SerializeToString)(RANGE(key=b"a"))
-        (await begun.next()).settle(object())
-        with pytest.raises(AioRpcError) as caught:
-            await call
-        assert caught.value.details() == "etcdserver: internal error"
-        assert "AttributeError" in str(log.lines)
+        assert caught.value.details() == text
+        assert handled(metrics) == {code: 1}
+        assert logged in str(log.lines)
+        assert bool(log.lines) == bool(logged)
 
 
 async def test_nobody_is_told_when_the_client_has_gone():
     begun = Begun()
-    async with served(begun) as (port, _, metrics, _), channel_to(port) as channel:
+    async with serving(begun) as (port, _, metrics, _), channel_to(port) as channel:
         call = channel.unary_unary(UNARY, RANGE.SerializeToString)(RANGE(key=b"a"))
         later = await begun.next()
         call.cancel()
@@ -135,7 +111,7 @@ async def test_nobody_is_told_when_the_client_has_gone():
 
 async def test_a_deadline_ends_it():
     begun = Begun()
-    async with served(begun) as (port, _, metrics, _), connected(port) as (reader, writer):
+    async with serving(begun) as (port, _, metrics, _), connected(port) as (reader, writer):
         writer.write(GREETING + ask(b"a", grpc_timeout="50m"))
         async with asyncio.timeout(5):
             await reader.readuntil(b"grpc-status")
@@ -145,7 +121,7 @@ async def test_a_deadline_ends_it():
 
 async def test_what_comes_behind_the_request_changes_nothing():
     begun = Begun()
-    async with served(begun) as (port, _, metrics, _), connected(port) as (reader, writer):
+    async with serving(begun) as (port, _, metrics, _), connected(port) as (reader, writer):
         writer.write(GREETING + ask(b"a", flags=0))
         later = await begun.next()
         writer.write(p.raw_frame(p.DATA, p.END_STREAM, 1))
@@ -160,7 +136,7 @@ async def test_what_comes_behind_the_request_changes_nothing():
 
 async def test_a_server_that_stops_waits_for_the_answer():
     begun = Begun()
-    async with served(begun) as (port, server, _, _), channel_to(port) as channel:
+    async with serving(begun) as (port, server, _, _), channel_to(port) as channel:
         call = channel.unary_unary(UNARY, RANGE.SerializeToString)(RANGE(key=b"a"))
         later = await begun.next()
         stopping = asyncio.create_task(server.stop(5))
@@ -173,7 +149,7 @@ async def test_a_server_that_stops_waits_for_the_answer():
 
 async def test_a_server_that_waited_long_enough_says_so():
     begun = Begun()
-    async with served(begun) as (port, server, _, _), channel_to(port) as channel:
+    async with serving(begun) as (port, server, _, _), channel_to(port) as channel:
         call = channel.unary_unary(UNARY, RANGE.SerializeToString)(RANGE(key=b"a"))
         await begun.next()
         await server.stop(0.05)
