@@ -163,9 +163,9 @@ class Proposer:
         if self._offer_timer is not None:
             self._offer_timer.cancel()
         self._unsent.clear()
-        waiting, self._waiting = self._waiting, {}
-        for later in waiting.values():
+        for later in list(self._waiting.values()):
             later.settle(Stopped())
+        self._waiting.clear()
 
     def _begin(self, command: Command) -> Later:
         if self._stopped:
@@ -186,11 +186,8 @@ class Proposer:
         return later
 
     def _wait_for(self, command_id: int) -> Later:
-        later = self._waiting[command_id] = Later(partial(self._forget, command_id))
+        later = self._waiting[command_id] = Later(partial(self._waiting.pop, command_id, None))
         return later
-
-    def _forget(self, command_id: int) -> None:
-        self._waiting.pop(command_id, None)
 
     def _new_number(self) -> int:
         self._next_id += 1
