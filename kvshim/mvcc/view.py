@@ -166,13 +166,24 @@ class ReadView:
 
     def chunk(self, keys: KeyRange, at: Revision, rows: int) -> Chunk:
         """The first `rows` framed pairs of a range, or fewer if they would be very long."""
-        statement = sql.LIVE_CHUNK if at >= self.revision else sql.CHUNK_AT
         try:
-            row = self._session.one(*statement.bind(keys, last_id(at), rows))
+            if at >= self.revision:
+                return self._live_chunk(keys, rows)
+            row = self._session.one(*sql.CHUNK_AT.bind(keys, last_id(at), rows))
         except TooBig:
             return self._chunk_by_rows(keys, at, rows)
         assert row is not None
         return Chunk(row[0] or b"", row[1], row[2], row[1] < rows)
+
+    def _live_chunk(self, keys: KeyRange, rows: int) -> Chunk:
+        row = self._session.one(*sql.LIVE_FIRST.bind(keys, None, rows))
+        assert row is not None
+        last_key, found = row
+        if not found:
+            return Chunk(b"", 0, None, is_last=True)
+        pairs = self._session.one(sql.LIVE_CHUNK, (keys.start, last_key))
+        assert pairs is not None
+        return Chunk(pairs[0], found, last_key, found < rows)
 
     def _chunk_by_rows(self, keys: KeyRange, at: Revision, rows: int) -> Chunk:
         statement = sql.LIVE_PAIRS if at >= self.revision else sql.PAIRS_AT
