@@ -7,9 +7,7 @@ ends the stream with that error, as in etcd (`server/etcdserver/v3_server.go`).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from functools import partial
 
 from kvshim.api import validate
 from kvshim.api.header import Headers
@@ -59,59 +57,59 @@ class RangeStreamService:
             yield chunk
 
     async def _chunks(self, request: rpc_pb2.RangeRequest) -> AsyncIterator[bytes]:
-        stream = await self._reader.read(lambda view: _Stream(view, request))
-        rows = FIRST_CHUNK_ROWS
-        reading = self._begin(stream, rows)
-        while True:
-            chunk = await reading
-            if stream.done:
-                last = stream.last(chunk).encode(self._headers.encode(stream.header_revision))
-                yield frame(_RESPONSE_TAG, last)
-                return
-            if len(chunk) < self._chunk_bytes // 2:
-                rows *= 2
-            elif len(chunk) > self._chunk_bytes * 2:
-                rows = max(rows // 2, 1)
-            reading = self._begin(stream, rows)
-            yield frame(_RESPONSE_TAG, chunk)
-
-    def _begin(self, stream: _Stream, rows: int) -> asyncio.Future[bytes]:
-        """Read the next chunk, while the one before it leaves."""
-        return self._reader.begin_read(partial(stream.next, min(rows, stream.rows_left)))
+        stream = await self._reader.read(lambda view: _Stream(view, request, self._chunk_bytes))
+        ahead = self._reader.read_ahead(stream.next)
+        try:
+            while chunk := await ahead.next():
+                yield frame(_RESPONSE_TAG, chunk)
+        finally:
+            ahead.close()
+        last = stream.last().encode(self._headers.encode(stream.header_revision))
+        yield frame(_RESPONSE_TAG, last)
 
 
 class _Stream:
     """How far a stream has come. Its methods run on reader threads, one at a time."""
 
-    def __init__(self, view: ReadView, request: rpc_pb2.RangeRequest) -> None:
+    def __init__(self, view: ReadView, request: rpc_pb2.RangeRequest, chunk_bytes: int) -> None:
         self.header_revision = view.revision
-        self.rows_left = rows_wanted(request.limit)
-        self.done = False
+        self._rows_left = rows_wanted(request.limit)
         self._at: Revision = view.readable(request.revision)
         self._keys = KeyRange.of(request.key, request.range_end)
         self._keys_only = request.keys_only
+        self._chunk_bytes = chunk_bytes
+        self._rows_next = FIRST_CHUNK_ROWS
+        self._last_pairs = b""
         self._sent = 0
         self._behind = 0
 
-    def next(self, limit: int, view: ReadView) -> bytes:
-        """The pairs of the next chunk. Raises `Compacted`."""
+    def next(self, view: ReadView) -> bytes:
+        """The pairs of the next chunk; empty when it is the last one. Raises `Compacted`."""
         view.readable(self._at)
-        chunk = self._read(view, limit)
+        chunk = self._read(view, min(self._rows_next, self._rows_left))
         self._sent += chunk.rows
-        self.rows_left -= chunk.rows
+        self._rows_left -= chunk.rows
         if chunk.last_key is not None:
             self._keys = KeyRange(chunk.last_key + b"\x00", self._keys.end)
-        if chunk.is_last or self._keys.is_empty:
-            self.done = True
-        elif self.rows_left == 0:
-            self.done = True
+        if not (chunk.is_last or self._keys.is_empty):
+            if self._rows_left > 0:
+                self._adapt(len(chunk.pairs))
+                return chunk.pairs
             self._behind = view.count(self._keys, self._at)
-        return chunk.pairs
+        self._last_pairs = chunk.pairs
+        return b""
 
-    def last(self, pairs: bytes) -> RangeResult:
+    def last(self) -> RangeResult:
         """The last chunk, with header, `more` and `count` of the whole stream."""
         count = self._sent + self._behind
-        return RangeResult(self.header_revision, [pairs], count, more=self._behind > 0)
+        pairs = [self._last_pairs]
+        return RangeResult(self.header_revision, pairs, count, more=self._behind > 0)
+
+    def _adapt(self, chunk_bytes: int) -> None:
+        if chunk_bytes < self._chunk_bytes // 2:
+            self._rows_next *= 2
+        elif chunk_bytes > self._chunk_bytes * 2:
+            self._rows_next = max(self._rows_next // 2, 1)
 
     def _read(self, view: ReadView, limit: int) -> Chunk:
         if not self._keys_only:

@@ -37,6 +37,8 @@ WHOLE_BYTES_MAX: Final = 1 << 20
 class SlicePlan:
     """A plain list whose length is known: its parts are `opening`, all slices, `closing`.
 
+    `opening` has what was read to begin with, so that it leaves while the next slice is read.
+
     `next_slice` gives pairs framed as RangeResponse.kvs. Call `close` in any case.
     """
 
@@ -59,16 +61,19 @@ class SlicePlan:
         self.pairs_bytes = pairs_bytes
         self._store = store
         self._keys = keys
-        self._ready = list(reversed(first))
+        self._first = [chunk.pairs for chunk in first]
         self._rows_left = result.returned
         self._bytes_left = pairs_bytes
         self._closing = result.trailer()
         self._rows_next = 1
+        for chunk in first:
+            self._pass(chunk)
         self._pin: int | None = store.pins.pin(at)
 
-    def opening(self, header: bytes) -> bytes:
-        """What comes before the pairs; `header` is an encoded ResponseHeader."""
-        return frame(HEADER_TAG, header)
+    def opening(self, header: bytes) -> list[bytes]:
+        """What comes before the slices, given once; `header` is an encoded ResponseHeader."""
+        first, self._first = self._first, []
+        return [frame(HEADER_TAG, header), *first]
 
     def closing(self) -> bytes:
         """What comes after the pairs."""
@@ -76,7 +81,7 @@ class SlicePlan:
 
     def length(self, header: bytes) -> int:
         """Bytes of the whole RangeResponse. Raises `ResponseTooLarge`, which ends the plan."""
-        length = len(self.opening(header)) + self.pairs_bytes + len(self._closing)
+        length = len(frame(HEADER_TAG, header)) + self.pairs_bytes + len(self._closing)
         if length > MESSAGE_BYTES_MAX:
             self.close()
             raise ResponseTooLarge(length, MESSAGE_BYTES_MAX)
@@ -87,13 +92,8 @@ class SlicePlan:
         if self._rows_left == 0:
             self.close()
             return b""
-        chunk = self._ready.pop() if self._ready else self._read()
-        if chunk.last_key is None or len(chunk.pairs) > self._bytes_left:
-            raise StorageError(f"revision {self.at} changed while it was read")
-        self._rows_left -= chunk.rows
-        self._bytes_left -= len(chunk.pairs)
-        self._keys = KeyRange(chunk.last_key + b"\x00", self._keys.end)
-        self._rows_next = chunk.rows_for_next
+        chunk = self._read()
+        self._pass(chunk)
         if self._rows_left == 0 and self.more:
             self._store.counts.put(self._keys, self.at, self.count - self.returned)
         return chunk.pairs
@@ -103,6 +103,15 @@ class SlicePlan:
         if self._pin is not None:
             self._store.pins.release(self._pin)
             self._pin = None
+
+    def _pass(self, chunk: Chunk) -> None:
+        """The chunk is the client's: go on behind it."""
+        if chunk.last_key is None or len(chunk.pairs) > self._bytes_left:
+            raise StorageError(f"revision {self.at} changed while it was read")
+        self._rows_left -= chunk.rows
+        self._bytes_left -= len(chunk.pairs)
+        self._keys = KeyRange(chunk.last_key + b"\x00", self._keys.end)
+        self._rows_next = chunk.rows_for_next
 
     def _read(self) -> Chunk:
         with self._store.read() as view:

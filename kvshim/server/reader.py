@@ -25,6 +25,7 @@ from kvshim.mvcc.turn import TurnReads
 from kvshim.mvcc.view import ReadView
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.server.leadership import Leadership
+from kvshim.server.read_ahead import ReadAhead
 from kvshim.server.read_index import ReadIndices
 from raft import interface as raft
 
@@ -202,30 +203,31 @@ class Reader:
 
     async def read(self, function: Callable[[ReadView], _T]) -> _T:
         """Run a read that may be long on a reader thread."""
-        return await self.begin_read(function)
-
-    def begin_read(self, function: Callable[[ReadView], _T]) -> asyncio.Future[_T]:
-        """The same, begun at once."""
-        return self._begin(partial(self._read, function))
+        return await self._begin(partial(self._read, function))
 
     async def open_range(self, request: rpc_pb2.RangeRequest) -> RangeResult | SlicePlan:
         """Read a range on a reader thread; a long one is planned, to be read in slices."""
         return await self.on_thread(partial(open_range, self._store, request))
 
     async def slices(self, plan: SlicePlan, header: bytes) -> AsyncIterator[bytes]:
-        """The whole response of a plan, slice by slice, each read while the one before it leaves.
+        """The whole response of a plan, slice by slice, each read while those before it leave.
 
         Raises `Compacted`.
         """
-        reading = self._begin(plan.next_slice)
+        ahead = ReadAhead(self._executor, plan.next_slice)
         try:
-            yield plan.opening(header)
-            while piece := await reading:
-                reading = self._begin(plan.next_slice)
+            for piece in plan.opening(header):
+                yield piece
+            while piece := await ahead.next():
                 yield piece
             yield plan.closing()
         finally:
+            ahead.close()
             plan.close()
+
+    def read_ahead(self, function: Callable[[ReadView], _T]) -> ReadAhead[_T]:
+        """Run a read on reader threads again and again, each time on a snapshot of its own."""
+        return ReadAhead(self._executor, partial(self._read, function))
 
     async def on_thread(self, function: Callable[[], _T]) -> _T:
         """Run a function that reads by itself on a reader thread."""

@@ -41,7 +41,7 @@ def plan(driver: Driver, **fields: object) -> SlicePlan:
 
 
 def collect(planned: SlicePlan, between: Callable[[int], None] = lambda number: None) -> bytes:
-    pieces = [planned.opening(HEADER)]
+    pieces = planned.opening(HEADER)
     for number in itertools.count():
         piece = planned.next_slice()
         if not piece:

@@ -175,8 +175,8 @@ class Plan:
         self.closed = False
         self._numbers = itertools.count(1)
 
-    def opening(self, header: bytes) -> bytes:
-        return header
+    def opening(self, header: bytes) -> list[bytes]:
+        return [header]
 
     def next_slice(self) -> bytes:
         number = next(self._numbers)
@@ -192,15 +192,15 @@ class Plan:
         return await asyncio.to_thread(self.begun.get, timeout=2)
 
 
-async def test_a_slice_is_read_while_the_one_before_it_leaves_and_none_further():
+async def test_slices_are_read_while_those_before_them_leave_and_none_further():
     plan = Plan()
     slices = World().reader.slices(cast("SlicePlan", plan), b"head")
     assert await anext(slices) == b"head"
-    assert await plan.reading() == 1
+    assert [await plan.reading(), await plan.reading()] == [1, 2]
     await asyncio.sleep(0.02)
     assert plan.begun.empty()
     assert await anext(slices) == b"1"
-    assert await plan.reading() == 2
+    assert await plan.reading() == 3
     assert await anext(slices) == b"2"
     with pytest.raises(Compacted):
         await anext(slices)
