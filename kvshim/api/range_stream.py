@@ -59,11 +59,8 @@ class RangeStreamService:
     async def _chunks(self, request: rpc_pb2.RangeRequest) -> AsyncIterator[bytes]:
         stream = await self._reader.read(lambda view: _Stream(view, request, self._chunk_bytes))
         ahead = self._reader.read_ahead(stream.next)
-        try:
-            while chunk := await ahead.next():
-                yield frame(_RESPONSE_TAG, chunk)
-        finally:
-            ahead.close()
+        while chunk := await ahead.next():
+            yield frame(_RESPONSE_TAG, chunk)
         last = stream.last().encode(self._headers.encode(stream.header_revision))
         yield frame(_RESPONSE_TAG, last)
 

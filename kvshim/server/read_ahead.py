@@ -35,7 +35,6 @@ class ReadAhead(Generic[_T]):
         self._pieces_read = 0  # by the threads
         self._pieces_taken = 0
         self._rests = False
-        self._is_closed = False
         executor.submit(self._job)
 
     async def next(self) -> _T:
@@ -51,27 +50,20 @@ class ReadAhead(Generic[_T]):
             self._executor.submit(self._job)
         return self._waiting.popleft()
 
-    def close(self) -> None:
-        """Read no more; what is being read just now is dropped."""
-        self._is_closed = True
-
     def _job(self) -> None:
         try:
-            if self._is_closed:
-                return
             piece = self._read()
             self._pieces_read += 1
-            is_last = not piece
-            rests = self._pieces_read - self._pieces_taken >= PIECES_AHEAD
-            self._loop.call_soon_threadsafe(self._arrived, piece, rests and not is_last)
-            if not rests and not is_last:
+            goes_on = bool(piece) and self._pieces_read - self._pieces_taken < PIECES_AHEAD
+            self._loop.call_soon_threadsafe(self._arrived, piece, goes_on)
+            if goes_on:
                 self._executor.submit(self._job)
         except BaseException as error:
             self._loop.call_soon_threadsafe(self._failed, error)
 
-    def _arrived(self, piece: _T, rests: bool) -> None:  # noqa: FBT001 - a callback's argument
+    def _arrived(self, piece: _T, goes_on: bool) -> None:  # noqa: FBT001 - a callback's argument
         self._waiting.append(piece)
-        self._rests = rests
+        self._rests = bool(piece) and not goes_on
         self._wake()
 
     def _failed(self, error: BaseException) -> None:

@@ -222,7 +222,6 @@ class Reader:
                 yield piece
             yield plan.closing()
         finally:
-            ahead.close()
             plan.close()
 
     def read_ahead(self, function: Callable[[ReadView], _T]) -> ReadAhead[_T]:

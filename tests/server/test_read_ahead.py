@@ -74,7 +74,6 @@ async def test_a_client_that_takes_nothing_is_read_for_no_further(threads: Threa
         await asyncio.sleep(0.05)
         assert source.read_total == taken + PIECES_AHEAD
         await ahead.next()
-    ahead.close()
 
 
 async def test_what_was_read_comes_before_the_failure(threads: ThreadPoolExecutor):
@@ -83,17 +82,6 @@ async def test_what_was_read_comes_before_the_failure(threads: ThreadPoolExecuto
     assert [await ahead.next(), await ahead.next()] == [b"1", b"2"]
     with pytest.raises(Compacted):
         await asyncio.wait_for(ahead.next(), 5)
-
-
-async def test_nothing_is_read_for_a_client_that_is_gone(threads: ThreadPoolExecutor):
-    source = Source(100)
-    ahead = ReadAhead(threads, source.read)
-    await ahead.next()
-    ahead.close()
-    await asyncio.sleep(0.05)
-    read = source.read_total
-    await asyncio.sleep(0.05)
-    assert source.read_total == read <= 1 + PIECES_AHEAD
 
 
 async def test_a_short_read_waits_for_one_piece_of_a_long_list():
