@@ -70,8 +70,6 @@ class Checkpointer:
         self._stuck_at = -1
         self._stuck_since = 0.0
         self._pinned_since: float | None = None
-        self._held_at = -1
-        self._is_told = False
         self._not_before = 0.0
         self._backoff = _RETRY_SECONDS
         self.durable_index = 0
@@ -189,14 +187,14 @@ class Checkpointer:
         if log == copied:
             self.durable_index = max(self.durable_index, applied)
         if log * self._frame_bytes > self._options.wal_bytes_max:
-            return self._restart(log, copied)
+            return self._restart(log)
         if log == copied:
             self._free()
             return True
         self._watch_for_pin(log, copied)
         return False
 
-    def _restart(self, log: int, copied: int) -> bool:
+    def _restart(self, log: int) -> bool:
         """Copy the rest in a moment without transactions, so that the next write starts anew."""
         if time.monotonic() < self._not_before or self._gate.copying:
             return False
@@ -208,7 +206,7 @@ class Checkpointer:
                 if alone:
                     self._not_before = time.monotonic() + self._backoff
                     self._backoff = min(2 * self._backoff, _BACKOFF_SECONDS_MAX)
-                    self._held(log, copied)
+                    self._pinned(log)
                 return False
             self.restarts_total += 1
             self._wal_bytes = 0  # The next write begins it anew.
@@ -219,11 +217,10 @@ class Checkpointer:
 
     def _free(self) -> None:
         """Nobody holds the WAL back."""
-        if self._is_told and self.on_wal_released is not None:
+        if self._pinned_since is not None and self.on_wal_released is not None:
             self.on_wal_released(self.pinned_seconds())
-        self._stuck_at = self._held_at = -1
+        self._stuck_at = -1
         self._pinned_since = None
-        self._is_told = False
         self._not_before = 0.0
         self._backoff = _RETRY_SECONDS
 
@@ -232,18 +229,11 @@ class Checkpointer:
         if copied != self._stuck_at:
             self._stuck_at, self._stuck_since = copied, now
         elif now - self._stuck_since > max(PINNED_AFTER_SECONDS, self._gate.oldest_read_seconds()):
-            self._pinned_since = self._pinned_since or self._stuck_since
-            self._tell(log)
+            self._pinned(log)
 
-    def _held(self, log: int, copied: int) -> None:
-        """Let the writer go on. One reader that stays is told of, not some that look in in turn:
-        these let more of the WAL be copied from one time to the next."""
-        self._pinned_since = self._pinned_since or time.monotonic()
-        if copied == self._held_at:
-            self._tell(log)
-        self._held_at = copied
-
-    def _tell(self, log: int) -> None:
-        if not self._is_told and self.on_wal_pinned is not None:
-            self.on_wal_pinned(self.pinned_seconds(), log * self._frame_bytes)
-        self._is_told = True
+    def _pinned(self, log: int) -> None:
+        if self._pinned_since is None:
+            now = time.monotonic()
+            self._pinned_since = self._stuck_since if self._stuck_at >= 0 else now
+            if self.on_wal_pinned is not None:
+                self.on_wal_pinned(now - self._pinned_since, log * self._frame_bytes)
