@@ -124,10 +124,6 @@ class Member:
             self._storage.cut(min(durable, Index(1)))
         return self.core.propose_change(change)
 
-    def hold_log(self, member: MemberId, index: Index) -> None:
-        """Keep the entries behind `index` while a snapshot is on its way to `member`."""
-        self._cut_floors[member] = index
-
     def release_log(self, member: MemberId) -> None:
         """Keep nothing more for it than for everybody."""
         self._cut_floors.pop(member, None)
@@ -187,6 +183,8 @@ class Member:
         if ready.messages:
             around.send(ready.messages)
         for order in ready.snapshot_orders:
+            # The copy holds at least this entry, and maybe no more: what follows is needed.
+            self._cut_floors[order.to] = order.index
             around.send_snapshot(order)
         if ready.writes:
             self._write(ready)

@@ -369,7 +369,6 @@ class Node:
     def send_snapshot(self, order: SnapshotOrder) -> None:
         """Begin to copy and send the store."""
         assert self._snapshots is not None
-        self._core_member.hold_log(order.to, self._core_member.handed)
         self._call_loop(self._snapshots.send, order)
 
     def reads_ready(self, reads: Sequence[ReadState]) -> None:

@@ -360,9 +360,6 @@ class WholeMember:
 
     def send_snapshot(self, order: SnapshotOrder) -> None:
         """Copy the store when it has what it must hold; it is on its way for a while."""
-        member = self._member
-        assert member is not None
-        member.hold_log(order.to, member.handed)
         self.later(self.random.uniform(1_000, 20_000), lambda: self._copy(order))
 
     def _copy(self, order: SnapshotOrder) -> None:
