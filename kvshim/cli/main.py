@@ -53,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KvshimError as error:
         print(f"kvshim: {error}", file=sys.stderr)
         return cast(int, getattr(error, "exit_code", 1))
+    except RuntimeError as error:
+        if isinstance(error.__cause__, SystemExit):  # Python 3.11: what `__set_name__` raised
+            return cast(int, error.__cause__.code)
+        raise
     except BrokenPipeError:  # the reader of our output left, as `kvshim --help | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -37,3 +37,30 @@ def test_a_signal_during_the_start_ends_it_quietly(number, tmp_path):
             process.kill()
         assert b"Traceback" not in output, (attempt, output)
         assert process.returncode == 0, (attempt, output)
+
+
+LATE = """
+import os, signal, sys
+from kvshim.cli import main
+
+class Told:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):  # where the interpreter looks for signals
+            pass
+
+def start(place):
+    class Options:
+        option = Told()
+
+sys.argv = ["kvshim"]
+main._load = start
+sys.exit(main.main())
+"""
+"""A start that is told to stop while a class is made: Python 3.11 raises `RuntimeError` then."""
+
+
+def test_a_signal_while_a_class_is_made_ends_it_quietly():
+    command = [sys.executable, "-c", LATE]
+    ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
