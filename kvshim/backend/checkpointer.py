@@ -29,6 +29,9 @@ READERS_WAIT_SECONDS: Final = 1.0
 PINNED_AFTER_SECONDS: Final = 2.0
 """A WAL that stands still this long, held back by no reader of ours, is pinned from outside."""
 
+STAYS_AFTER_SECONDS: Final = 0.3
+"""Keeping a long WAL back this long, at the same frame, is no shell that only looks in."""
+
 WAL_SLACK: Final = 1.25
 """How far above `wal_bytes_max` the WAL may grow before the writer waits for a checkpoint."""
 
@@ -70,6 +73,7 @@ class Checkpointer:
         self._stuck_at = -1
         self._stuck_since = 0.0
         self._pinned_since: float | None = None
+        self._is_told = False
         self._not_before = 0.0
         self._backoff = _RETRY_SECONDS
         self.durable_index = 0
@@ -187,14 +191,14 @@ class Checkpointer:
         if log == copied:
             self.durable_index = max(self.durable_index, applied)
         if log * self._frame_bytes > self._options.wal_bytes_max:
-            return self._restart(log)
+            return self._restart(log, copied)
         if log == copied:
             self._free()
             return True
         self._watch_for_pin(log, copied)
         return False
 
-    def _restart(self, log: int) -> bool:
+    def _restart(self, log: int, copied: int) -> bool:
         """Copy the rest in a moment without transactions, so that the next write starts anew."""
         if time.monotonic() < self._not_before or self._gate.copying:
             return False
@@ -204,9 +208,7 @@ class Checkpointer:
                 self._session.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
             except apsw.BusyError:
                 if alone:
-                    self._not_before = time.monotonic() + self._backoff
-                    self._backoff = min(2 * self._backoff, _BACKOFF_SECONDS_MAX)
-                    self._pinned(log)
+                    self._kept_back(log, copied)
                 return False
             self.restarts_total += 1
             self._wal_bytes = 0  # The next write begins it anew.
@@ -217,23 +219,44 @@ class Checkpointer:
 
     def _free(self) -> None:
         """Nobody holds the WAL back."""
-        if self._pinned_since is not None and self.on_wal_released is not None:
+        if self._is_told and self.on_wal_released is not None:
             self.on_wal_released(self.pinned_seconds())
         self._stuck_at = -1
         self._pinned_since = None
+        self._is_told = False
         self._not_before = 0.0
         self._backoff = _RETRY_SECONDS
 
+    def _kept_back(self, log: int, copied: int) -> None:
+        """A reader from outside was there when ours were not: the writer need not wait for it."""
+        stood_still = self._stood_still(copied)
+        self._count_from_here()
+        if stood_still < STAYS_AFTER_SECONDS:
+            self._not_before = self._stuck_since + STAYS_AFTER_SECONDS
+            return
+        self._not_before = time.monotonic() + self._backoff
+        self._backoff = min(2 * self._backoff, _BACKOFF_SECONDS_MAX)
+        self._tell(log)
+
     def _watch_for_pin(self, log: int, copied: int) -> None:
+        patience = max(PINNED_AFTER_SECONDS, self._gate.oldest_read_seconds())
+        if self._stood_still(copied) > patience:
+            self._count_from_here()
+            self._tell(log)
+
+    def _stood_still(self, copied: int) -> float:
+        """For how many seconds no checkpoint has come further than this frame."""
         now = time.monotonic()
         if copied != self._stuck_at:
             self._stuck_at, self._stuck_since = copied, now
-        elif now - self._stuck_since > max(PINNED_AFTER_SECONDS, self._gate.oldest_read_seconds()):
-            self._pinned(log)
+        return now - self._stuck_since
 
-    def _pinned(self, log: int) -> None:
+    def _count_from_here(self) -> None:
         if self._pinned_since is None:
-            now = time.monotonic()
-            self._pinned_since = self._stuck_since if self._stuck_at >= 0 else now
+            self._pinned_since = self._stuck_since
+
+    def _tell(self, log: int) -> None:
+        if not self._is_told:
+            self._is_told = True
             if self.on_wal_pinned is not None:
-                self.on_wal_pinned(now - self._pinned_since, log * self._frame_bytes)
+                self.on_wal_pinned(self.pinned_seconds(), log * self._frame_bytes)

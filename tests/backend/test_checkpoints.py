@@ -135,6 +135,30 @@ def test_an_outside_reader_that_pins_the_wal_is_told_once_and_measured(tmp_path:
     store.backend.close()
 
 
+def test_outside_readers_that_look_in_in_turn_are_not_told(tmp_path: Path) -> None:
+    """Given a WAL too long to be left, when there always is a reader but none that stays."""
+    path = tmp_path / "kv-1.db"
+    store = open_store(path, wal_bytes_max=MIB // 2, checkpoint_bytes=MIB // 8)
+    told: list[float] = []
+    store.backend.checkpointer.on_wal_pinned = lambda seconds, _size: told.append(seconds)
+    looking: Outside | None = None
+    for turn in range(8):
+        for number in range(60):
+            put(store, b"key%02d" % (number % 10), VALUE)
+        following = Outside(path)
+        following.run("BEGIN")
+        following.run("SELECT count(*) FROM kv")
+        if looking is not None:
+            looking.close()
+        looking = following
+        assert turn < 2 or store.backend.pinned_seconds() > 0
+        time.sleep(0.5)
+    assert not told
+    assert looking is not None
+    looking.close()
+    store.backend.close()
+
+
 def test_an_outside_reader_of_a_short_wal_is_found_too(tmp_path: Path) -> None:
     path = tmp_path / "kv-1.db"
     store = open_store(path, checkpoint_seconds=0.1)
