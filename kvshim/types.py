@@ -43,6 +43,14 @@ class KeyRange(NamedTuple):
         """True when no key can lie in the range."""
         return self.end is not None and self.end <= self.start
 
+    def behind(self, key: bytes) -> KeyRange:
+        """What follows `key`."""
+        return KeyRange(key + b"\x00", self.end)
+
+    def through(self, key: bytes) -> KeyRange:
+        """What comes before `key`, and `key` itself."""
+        return KeyRange(self.start, key + b"\x00")
+
     def contains(self, key: bytes) -> bool:
         """True when `key` lies in the range."""
         return self.start <= key and (self.end is None or key < self.end)

@@ -13,7 +13,7 @@ from kvshim.api import validate
 from kvshim.api.header import Headers
 from kvshim.mvcc.encoding import encode_pair, frame
 from kvshim.mvcc.ranges import RangeResult, execute_range, rows_wanted
-from kvshim.mvcc.view import Chunk, ReadView
+from kvshim.mvcc.view import Chunk, Extent, ReadView
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.rpc import Call, Method, ServerStream
 from kvshim.server.reader import Reader
@@ -83,17 +83,17 @@ class _Stream:
     def next(self, view: ReadView) -> bytes:
         """The pairs of the next chunk; empty when it is the last one. Raises `Compacted`."""
         view.readable(self._at)
-        chunk = self._read(view, min(self._rows_next, self._rows_left))
-        self._sent += chunk.rows
-        self._rows_left -= chunk.rows
-        if chunk.last_key is not None:
-            self._keys = KeyRange(chunk.last_key + b"\x00", self._keys.end)
-        if not (chunk.is_last or self._keys.is_empty):
+        pairs, extent = self._read(view, min(self._rows_next, self._rows_left))
+        self._sent += extent.rows
+        self._rows_left -= extent.rows
+        if extent.last_key is not None:
+            self._keys = self._keys.behind(extent.last_key)
+        if not (extent.is_last or self._keys.is_empty):
             if self._rows_left > 0:
-                self._adapt(len(chunk.pairs))
-                return chunk.pairs
+                self._adapt(len(pairs))
+                return pairs
             self._behind = view.count(self._keys, self._at)
-        self._last_pairs = chunk.pairs
+        self._last_pairs = pairs
         return b""
 
     def last(self) -> RangeResult:
@@ -117,4 +117,6 @@ class _Stream:
             for v in versions
         ]
         last_key = versions[-1].key if versions else None
-        return Chunk(b"".join(pairs), len(pairs), last_key, is_last=len(pairs) < limit)
+        joined = b"".join(pairs)
+        extent = Extent(len(joined), len(pairs), last_key, is_last=len(pairs) < limit)
+        return Chunk(joined, extent)

@@ -24,10 +24,6 @@ READER_LENGTH_MAX: Final = 256 << 20
 """Bytes of one value or one joined chunk on a reading connection; joining more fails instead."""
 
 
-class TooBig(Exception):
-    """A chunk of rows joined in SQLite exceeded `READER_LENGTH_MAX`: take the rows one by one."""
-
-
 def storage_error(error: apsw.Error | UnicodeDecodeError) -> StorageError:
     """One sentence for the operator."""
     match error:
@@ -78,8 +74,6 @@ class Session:
         """The row of a statement that finds one at most, or None."""
         try:
             rows: list[Row] = self._cursor.execute(sql, parameters).fetchall()
-        except apsw.TooBigError as error:
-            raise TooBig from error
         except (apsw.Error, UnicodeDecodeError) as error:
             raise storage_error(error) from error
         return rows[0] if rows else None

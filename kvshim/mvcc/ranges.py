@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kvshim.mvcc.encoding import encode_pair, frame, varint
-from kvshim.mvcc.view import I64_MAX, ReadView
+from kvshim.mvcc.view import I64_MAX, Part, ReadView
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.types import KeyRange, KeyValue, Revision
 
@@ -119,28 +119,33 @@ def _list(view: ReadView, keys: KeyRange, at: Revision, limit: int) -> RangeResu
         pair = view.pair(keys.start, at)
         found = [] if pair is None else [pair]
         return RangeResult(view.revision, found, len(found), more=False, returned=len(found))
-    chunks = list(view.chunks(keys, at, rows_wanted(limit)))
-    returned = sum(chunk.rows for chunk in chunks)
-    behind = count_behind(view, keys, at, limit, returned, chunks[-1].last_key)
-    pairs = [chunk.pairs for chunk in chunks]
-    return RangeResult(view.revision, pairs, returned + behind, more=behind > 0, returned=returned)
+    result, parts = measure_list(view, keys, at, limit)
+    result.kvs = [view.pairs(part.keys, at) for part in parts]
+    return result
+
+
+def measure_list(
+    view: ReadView, keys: KeyRange, at: Revision, limit: int
+) -> tuple[RangeResult, list[Part]]:
+    """The answer to a plain list without its pairs, and the parts that make these.
+
+    Keys behind the returned ones are counted once for all who continue there.
+    """
+    wanted = rows_wanted(limit)
+    parts = list(view.parts(keys, at, wanted))
+    count = returned = sum(part.rows for part in parts)
+    if returned == wanted:
+        count = remaining(view, keys, at)
+        behind = KeyRange(parts[-1].keys.end or b"", keys.end)
+        if count > returned and view.counts is not None:
+            view.counts.put(behind, at, count - returned)
+    more = count > returned
+    return RangeResult(view.revision, [], count, more=more, returned=returned), parts
 
 
 def rows_wanted(limit: int) -> int:
     """The largest number of pairs that a plain list takes; etcd has no limit below 1."""
     return limit if limit > 0 else I64_MAX
-
-
-def count_behind(  # noqa: PLR0917
-    view: ReadView, keys: KeyRange, at: Revision, limit: int, returned: int, last_key: bytes | None
-) -> int:
-    """Keys behind the `returned` first ones of a range, remembered for whoever continues there."""
-    if returned < rows_wanted(limit) or last_key is None:
-        return 0
-    count = remaining(view, keys, at) - returned
-    if count > 0 and view.counts is not None:
-        view.counts.put(KeyRange(last_key + b"\x00", keys.end), at, count)
-    return count
 
 
 def _list_versions(

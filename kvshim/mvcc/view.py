@@ -7,13 +7,12 @@ the transaction on the writing side are views too, which also see what they have
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from typing import Any, Final, NamedTuple
 
 from kvshim.backend import schema
 from kvshim.backend import statements as sql
 from kvshim.backend.ids import first_id, last_id, revision_of, sub_of
-from kvshim.backend.session import Session, TooBig
+from kvshim.backend.session import Session
 from kvshim.errors import Compacted, FutureRevision
 from kvshim.mvcc.counts import CountCache
 from kvshim.mvcc.events import Event
@@ -29,7 +28,12 @@ HISTORY_REVISIONS_MAX: Final = 20_000
 CHUNK_BYTES: Final = 1 << 20
 """Bytes that one statement should join, so that no slice of a response is much longer."""
 
-FIRST_CHUNK_ROWS: Final = 128
+CHUNK_BYTES_MAX: Final = 4 * CHUNK_BYTES
+"""What a chunk may have whose pairs are longer than those before it, unless it is one pair."""
+
+FIRST_PART_ROWS: Final = 512
+"""So that a page of 500, kube-apiserver's, is one part."""
+
 CHUNK_ROWS_MAX: Final = 4096
 
 U32: Final = (1 << 32) - 1
@@ -37,10 +41,13 @@ U64: Final = 1 << 64
 I64_MAX: Final = (1 << 63) - 1
 
 
-class Chunk(NamedTuple):
-    """Framed pairs end to end, how many, the last one's key, and whether the range ends there."""
+class Extent(NamedTuple):
+    """The first keys of a range: size of their framed pairs in bytes, how many, the last one.
 
-    pairs: bytes
+    `is_last` when the range ends with them.
+    """
+
+    size: int
     rows: int
     last_key: bytes | None
     is_last: bool
@@ -48,7 +55,22 @@ class Chunk(NamedTuple):
     @property
     def rows_for_next(self) -> int:
         """How many rows like these make about `CHUNK_BYTES`."""
-        return max(1, min(CHUNK_ROWS_MAX, CHUNK_BYTES * self.rows // max(1, len(self.pairs))))
+        return max(1, min(CHUNK_ROWS_MAX, CHUNK_BYTES * self.rows // max(1, self.size)))
+
+
+class Part(NamedTuple):
+    """Neighbouring keys: the range that holds no others, how many, bytes of their framed pairs."""
+
+    keys: KeyRange
+    rows: int
+    size: int
+
+
+class Chunk(NamedTuple):
+    """Framed pairs end to end, and how far they reach."""
+
+    pairs: bytes
+    extent: Extent
 
 
 def key_value(row: tuple[Any, ...]) -> KeyValue:
@@ -112,7 +134,7 @@ class ReadView:
             if len(rows) < wanted:
                 return
             left -= wanted
-            keys = KeyRange(rows[-1][0] + b"\x00", keys.end)
+            keys = keys.behind(rows[-1][0])
 
     def count(self, keys: KeyRange, at: Revision | None = None) -> int:
         """Keys in the range, now or at a readable revision."""
@@ -152,51 +174,48 @@ class ReadView:
             row = self._session.one(sql.GET_PAIR_AT, (key, None, last_id(at)))
         return None if row is None else row[0]
 
-    def chunks(self, keys: KeyRange, at: Revision, limit: int) -> Iterator[Chunk]:
-        """The framed pairs of up to `limit` keys in key order, about `CHUNK_BYTES` at a time."""
-        left, wanted = limit, FIRST_CHUNK_ROWS
+    def parts(self, keys: KeyRange, at: Revision, limit: int) -> Iterator[Part]:
+        """The first `limit` keys of a range, about `CHUNK_BYTES` a part; no value is read."""
+        left, wanted = limit, FIRST_PART_ROWS
         while left > 0:
-            chunk = self.chunk(keys, at, min(left, wanted))
-            yield chunk
-            if chunk.is_last or chunk.last_key is None:
+            extent = self._short_extent(keys, at, min(left, wanted))
+            if extent.last_key is None:
                 return
-            left -= chunk.rows
-            keys = KeyRange(chunk.last_key + b"\x00", keys.end)
-            wanted = chunk.rows_for_next
+            yield Part(keys.through(extent.last_key), extent.rows, extent.size)
+            if extent.is_last:
+                return
+            left -= extent.rows
+            keys = keys.behind(extent.last_key)
+            wanted = extent.rows_for_next
 
     def chunk(self, keys: KeyRange, at: Revision, rows: int) -> Chunk:
         """The first `rows` framed pairs of a range, or fewer if they would be very long."""
-        try:
-            if at >= self.revision:
-                return self._live_chunk(keys, rows)
-            row = self._session.one(*sql.CHUNK_AT.bind(keys, last_id(at), rows))
-        except TooBig:
-            return self._chunk_by_rows(keys, at, rows)
-        assert row is not None
-        return Chunk(row[0] or b"", row[1], row[2], row[1] < rows)
+        extent = self._short_extent(keys, at, rows)
+        if extent.last_key is None:
+            return Chunk(b"", extent)
+        return Chunk(self.pairs(keys.through(extent.last_key), at), extent)
 
-    def _live_chunk(self, keys: KeyRange, rows: int) -> Chunk:
-        row = self._session.one(*sql.LIVE_FIRST.bind(keys, None, rows))
+    def pairs(self, keys: KeyRange, at: Revision) -> bytes:
+        """All framed pairs of a short range, end to end."""
+        statement = sql.LIVE_CHUNK if at >= self.revision else sql.CHUNK_AT
+        row = self._session.one(*statement.bind(keys, last_id(at), -1))
         assert row is not None
-        last_key, found = row
-        if not found:
-            return Chunk(b"", 0, None, is_last=True)
-        pairs = self._session.one(sql.LIVE_CHUNK, (keys.start, last_key))
-        assert pairs is not None
-        return Chunk(pairs[0], found, last_key, found < rows)
+        return row[0] or b""
 
-    def _chunk_by_rows(self, keys: KeyRange, at: Revision, rows: int) -> Chunk:
-        statement = sql.LIVE_PAIRS if at >= self.revision else sql.PAIRS_AT
-        pairs: list[bytes] = []
-        size, last_key = 0, None
-        found = self._session.iterate(*statement.bind(keys, last_id(at), rows))
-        with closing(found):
-            for last_key, pair in found:
-                pairs.append(pair)
-                size += len(pair)
-                if size >= CHUNK_BYTES:
-                    return Chunk(b"".join(pairs), len(pairs), last_key, is_last=False)
-        return Chunk(b"".join(pairs), len(pairs), last_key, len(pairs) < rows)
+    def _short_extent(self, keys: KeyRange, at: Revision, rows: int) -> Extent:
+        """Of the first `rows` keys as many as make no very long chunk, at least one."""
+        extent = self._extent(keys, at, rows)
+        while extent.size > CHUNK_BYTES_MAX and extent.rows > 1:
+            extent = self._extent(keys, at, extent.rows_for_next)
+        return extent
+
+    def _extent(self, keys: KeyRange, at: Revision, limit: int) -> Extent:
+        """How far up to `limit` keys reach; no value is read for it."""
+        statement = sql.LIVE_EXTENT if at >= self.revision else sql.EXTENT_AT
+        row = self._session.one(*statement.bind(keys, last_id(at), limit))
+        assert row is not None
+        size, rows, last_key = row
+        return Extent(size, rows, last_key, rows < limit)
 
     def versions(self, keys: KeyRange, at: Revision, limit: int) -> list[KeyValue]:
         """Versions in key order; -1 takes all."""
@@ -217,13 +236,6 @@ class ReadView:
         row = self._session.one(sql.GET_PAIR, (first_id(version.mod_revision) | version.sub,))
         assert row is not None
         return bytes(row[0])
-
-    def size(self, keys: KeyRange, at: Revision, limit: int) -> tuple[int, int]:
-        """(bytes of the framed pairs, their number) of up to `limit` keys."""
-        statement = sql.LIVE_SIZE if at >= self.revision else sql.SIZE_AT
-        row = self._session.one(*statement.bind(keys, last_id(at), limit))
-        assert row is not None
-        return row[0], row[1]
 
     # --- events ----------------------------------------------------------------------------------
 

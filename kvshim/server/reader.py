@@ -216,8 +216,7 @@ class Reader:
         """
         ahead = ReadAhead(self._executor, plan.next_slice)
         try:
-            for piece in plan.opening(header):
-                yield piece
+            yield plan.opening(header)
             while piece := await ahead.next():
                 yield piece
             yield plan.closing()

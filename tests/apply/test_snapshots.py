@@ -202,9 +202,8 @@ def half_sent(ahead: Member, behind: Member) -> tuple[SlicePlan, bytes, list[byt
     plan = open_range(behind.store, ALL, 1)
     assert isinstance(whole, SlicePlan)
     assert isinstance(plan, SlicePlan)
-    pieces = whole.opening(b"")
-    pieces += iter(whole.next_slice, b"")
-    return plan, b"".join(pieces), plan.opening(b"")
+    pieces = [whole.opening(b""), *iter(whole.next_slice, b"")]
+    return plan, b"".join(pieces), [plan.opening(b"")]
 
 
 def wide(index: int) -> Command:

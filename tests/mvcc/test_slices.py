@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kvshim.backend import session
-from kvshim.errors import Code, Compacted, FutureRevision, ResponseTooLarge
+from kvshim.errors import Code, Compacted, FutureRevision, ResponseTooLarge, StorageError
 from kvshim.mvcc import slices, view
 from kvshim.mvcc.ranges import RangeResult, execute_range
 from kvshim.mvcc.slices import SlicePlan, open_range
@@ -41,7 +40,7 @@ def plan(driver: Driver, **fields: object) -> SlicePlan:
 
 
 def collect(planned: SlicePlan, between: Callable[[int], None] = lambda number: None) -> bytes:
-    pieces = planned.opening(HEADER)
+    pieces = [planned.opening(HEADER)]
     for number in itertools.count():
         piece = planned.next_slice()
         if not piece:
@@ -55,7 +54,7 @@ def collect(planned: SlicePlan, between: Callable[[int], None] = lambda number: 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view, "CHUNK_BYTES", 32 << 10)
-    monkeypatch.setattr(view, "FIRST_CHUNK_ROWS", 16)
+    monkeypatch.setattr(view, "FIRST_PART_ROWS", 16)
 
 
 @pytest.mark.parametrize("limit", [0, 150, 299, 300, 301])
@@ -169,13 +168,9 @@ def test_an_answer_too_long_for_a_frame_is_refused_before_its_first_byte(
     planned.close()
 
 
-def test_rows_too_long_to_be_joined_are_taken_one_by_one(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(session, "READER_LENGTH_MAX", 50_000)
-    fill(driver, 60, b"a")
-    driver.reopen()
-    answer = rpc_pb2.RangeResponse.FromString(whole(driver, key=b"key", range_end=b"kez"))
-    assert [len(kv.value) for kv in answer.kvs] == [
-        20_000 if number % 17 == 0 else 900 for number in range(60)
-    ]
+def test_an_answer_whose_length_was_told_wrong_is_broken_off(driver: Driver) -> None:
+    """Given a damaged size, then no client waits for bytes that never come."""
+    fill(driver, 300, b"a")
+    driver.store.backend.writer.run("UPDATE kv SET size = size + 1 WHERE key = ?", (b"key00200",))
+    with pytest.raises(StorageError, match="changed while it was read"):
+        collect(plan(driver, key=b"key", range_end=b"kez"))

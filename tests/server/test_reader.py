@@ -175,8 +175,8 @@ class Plan:
         self.closed = False
         self._numbers = itertools.count(1)
 
-    def opening(self, header: bytes) -> list[bytes]:
-        return [header]
+    def opening(self, header: bytes) -> bytes:
+        return header
 
     def next_slice(self) -> bytes:
         number = next(self._numbers)
