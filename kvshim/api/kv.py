@@ -6,14 +6,14 @@ from kvshim.api import validate
 from kvshim.api.changes import Changes
 from kvshim.api.header import Headers
 from kvshim.apply.txn import execute_txn, is_serializable
-from kvshim.mvcc.ranges import execute_range
+from kvshim.mvcc.ranges import execute_short_range
 from kvshim.mvcc.slices import SlicePlan
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.rpc import Call, Later, Method, Reply, SlicedBody, Unary
 from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.reader import Reader
-from kvshim.types import KeyRange, Revision
+from kvshim.types import Revision
 
 
 class KVService:
@@ -38,7 +38,7 @@ class KVService:
         """The service's table."""
         kv = "/etcdserverpb.KV/"
         return [
-            Unary(kv + "Range", rpc_pb2.RangeRequest, self.range, at_once=self.one_key),
+            Unary(kv + "Range", rpc_pb2.RangeRequest, self.range, at_once=self.short_range),
             Unary(kv + "Put", rpc_pb2.PutRequest, self.put, at_once=self.begin_put),
             Unary(
                 kv + "DeleteRange",
@@ -50,10 +50,11 @@ class KVService:
             Unary(kv + "Compact", rpc_pb2.CompactionRequest, self.compact),
         ]
 
-    def one_key(self, request: rpc_pb2.RangeRequest, _call: Call) -> Reply | None:
-        """`range` of one key, if the store may be read now."""
+    def short_range(self, request: rpc_pb2.RangeRequest, _call: Call) -> Reply | None:
+        """`range` of one key or of few, if the store may be read now."""
         validate.check_range(request)
-        if request.range_end or not (request.serializable or self._reader.is_linearizable()):
+        may_read = request.serializable or self._reader.is_linearizable()
+        if not may_read or (request.range_end and self._reader.turn_is_long):
             return None
         return self._read_here(request)
 
@@ -62,17 +63,18 @@ class KVService:
         validate.check_range(request)
         if not request.serializable:
             await self._reader.linearizable()
-        if KeyRange.of(request.key, request.range_end).is_single:
-            return self._read_here(request)
+        await self._reader.turn_for_reading()
+        if (reply := self._read_here(request)) is not None:
+            return reply
         opened = await self._reader.open_range(request)
         header = self._headers.encode(opened.revision)
         if isinstance(opened, SlicePlan):
             return SlicedBody(opened.length(header), self._reader.slices(opened, header))
         return opened.encode(header)
 
-    def _read_here(self, request: rpc_pb2.RangeRequest) -> bytes:
-        result = self._reader.read_here(lambda view: execute_range(view, request))
-        return result.encode(self._headers.encode(result.revision))
+    def _read_here(self, request: rpc_pb2.RangeRequest) -> bytes | None:
+        result = self._reader.read_here(lambda view: execute_short_range(view, request))
+        return None if result is None else result.encode(self._headers.encode(result.revision))
 
     def begin_put(self, request: rpc_pb2.PutRequest, _call: Call) -> Later | None:
         """`put`, if only the log has to be waited for; so the other two."""

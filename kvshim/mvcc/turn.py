@@ -10,11 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from time import perf_counter
+from typing import Final, TypeVar
 
 from kvshim.errors import StorageError
 from kvshim.mvcc.store import ShortSnapshot, Store
 from kvshim.mvcc.view import ReadView
+
+TURN_SECONDS_MAX: Final = 0.005
+"""How long the reads of one turn may take before longer ones should wait for the next."""
 
 _T = TypeVar("_T")
 
@@ -28,6 +32,12 @@ class TurnReads:
         self._view: ReadView | None = None
         self._applied_index = 0
         self._ends_soon = False
+        self._began = 0.0
+
+    @property
+    def is_long(self) -> bool:
+        """Has this turn been reading for so long that others have waited enough?"""
+        return self._ends_soon and perf_counter() - self._began > TURN_SECONDS_MAX
 
     def read(self, function: Callable[[ReadView], _T]) -> _T:
         """What `function` answers from the store as it is now."""
@@ -49,6 +59,7 @@ class TurnReads:
         self._snapshot = snapshot
         if not self._ends_soon:
             self._ends_soon = True
+            self._began = perf_counter()
             asyncio.get_running_loop().call_soon(self._turn_ends)
         return self._view
 

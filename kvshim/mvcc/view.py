@@ -204,12 +204,12 @@ class ReadView:
 
     def _short_extent(self, keys: KeyRange, at: Revision, rows: int) -> Extent:
         """Of the first `rows` keys as many as make no very long chunk, at least one."""
-        extent = self._extent(keys, at, rows)
+        extent = self.extent(keys, at, rows)
         while extent.size > CHUNK_BYTES_MAX and extent.rows > 1:
-            extent = self._extent(keys, at, extent.rows_for_next)
+            extent = self.extent(keys, at, extent.rows_for_next)
         return extent
 
-    def _extent(self, keys: KeyRange, at: Revision, limit: int) -> Extent:
+    def extent(self, keys: KeyRange, at: Revision, limit: int) -> Extent:
         """How far up to `limit` keys reach; no value is read for it."""
         statement = sql.LIVE_EXTENT if at >= self.revision else sql.EXTENT_AT
         row = self._session.one(*statement.bind(keys, last_id(at), limit))

@@ -201,6 +201,16 @@ class Reader:
         """Run a read of microseconds on the loop."""
         return self._turn_reads.read(function)
 
+    @property
+    def turn_is_long(self) -> bool:
+        """Should only the shortest reads still be run on the loop, in this turn of it?"""
+        return self._turn_reads.is_long
+
+    async def turn_for_reading(self) -> None:
+        """Wait for a turn of the loop that has not been reading for long: a thread costs more."""
+        while self._turn_reads.is_long:  # noqa: ASYNC110 - that is what is waited for
+            await asyncio.sleep(0)
+
     async def read(self, function: Callable[[ReadView], _T]) -> _T:
         """Run a read that may be long on a reader thread."""
         return await self._begin(partial(self._read, function))

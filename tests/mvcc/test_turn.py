@@ -1,11 +1,13 @@
 """Short reads of one turn of the event loop share a snapshot, and never an old one."""
 
 import asyncio
+import time
 
 import apsw
 import pytest
 
 from kvshim.errors import CorruptStore
+from kvshim.mvcc import turn
 from kvshim.mvcc.turn import TurnReads
 from kvshim.mvcc.view import ReadView
 from tests.mvcc.conftest import Driver
@@ -77,3 +79,13 @@ async def test_damage_that_a_read_finds_is_reported_and_the_next_read_goes_on(
         reads.read(find)
     assert told == [damage]
     assert reads.read(value) is None
+
+
+async def test_a_turn_that_reads_for_long_says_so_until_it_ends(reads: TurnReads):
+    assert not reads.is_long
+    reads.read(lambda _: time.sleep(turn.TURN_SECONDS_MAX / 2))
+    assert not reads.is_long
+    reads.read(lambda _: time.sleep(turn.TURN_SECONDS_MAX))
+    assert reads.is_long
+    await next_turn()
+    assert not reads.is_long
