@@ -2,8 +2,8 @@
 
 A linearizable read waits until the store has applied the log's read index; its snapshot is opened
 after that. Reads change nothing, so one that a leader did not answer asks the next one, up to the
-request timeout. Single keys are read on the event loop (tens of microseconds); anything that may be
-long goes to the reader threads. Event loop.
+request timeout. Single keys and short ranges are read on the event loop, in microseconds; anything
+that may be long goes to the reader threads. Event loop.
 """
 
 from __future__ import annotations
