@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._dying = ready = []
         for task in self._tasks:
             task.cancel()
+            work = task.get_coro()
+            if isinstance(work, Coroutine) and getcoroutinestate(work) == CORO_CREATED:
+                work.close()  # its first step was scheduled, and comes no more
         with self.running():
             while ready:
                 ready.pop(0)._run()
