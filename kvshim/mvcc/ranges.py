@@ -86,14 +86,18 @@ def execute_short_range(view: ReadView, request: rpc_pb2.RangeRequest) -> RangeR
     Of the past no range is known to be short: many ended lives may have to be looked at.
     """
     keys = KeyRange.of(request.key, request.range_end)
-    if not keys.is_single:
-        at = view.readable(request.revision)
-        if at < view.revision:
-            return None
-        extent = view.extent(keys, at, FEW_KEYS + 1)
-        if extent.rows > FEW_KEYS or extent.size > FEW_BYTES:
-            return None
-    return execute_range(view, request)
+    if keys.is_single:
+        return execute_range(view, request)
+    at = view.readable(request.revision)
+    if at < view.revision:
+        return None
+    size, rows, last_key, _ = view.extent(keys, at, FEW_KEYS + 1)
+    if rows > FEW_KEYS or size > FEW_BYTES:
+        return None
+    if last_key is None or rows > rows_wanted(request.limit) or not is_plain(request):
+        return execute_range(view, request)
+    pairs = view.pairs(keys.through(last_key), at)
+    return RangeResult(view.revision, [pairs], rows, more=False, returned=rows)
 
 
 def is_plain(request: rpc_pb2.RangeRequest) -> bool:

@@ -19,9 +19,10 @@ def short(driver: Driver, **fields: object) -> rpc_pb2.RangeResponse | None:
         result = execute_short_range(view, request)
         if result is None:
             return None
-        answer = result.message()
-        assert answer == execute_range(view, request).message()
-    return answer
+        expected = execute_range(view, request)
+    assert result.message() == expected.message()
+    assert result.returned == expected.returned
+    return result.message()
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ def short(driver: Driver, **fields: object) -> rpc_pb2.RangeResponse | None:
     [
         {},
         {"limit": 3},
+        {"limit": FEW_KEYS},
         {"count_only": True},
         {"keys_only": True, "sort_order": rpc_pb2.RangeRequest.DESCEND},
         {"min_mod_revision": 4},
