@@ -33,6 +33,8 @@ class KVService:
         self._physical = physical
         self._headers = headers
         self._txn_ops_max = txn_ops_max
+        self._known_long: rpc_pb2.RangeRequest | None = None
+        """What `short_range` found too long: `range`, which follows, need not look again."""
 
     def methods(self) -> list[Method]:
         """The service's table."""
@@ -56,16 +58,20 @@ class KVService:
         may_read = request.serializable or self._reader.is_linearizable()
         if not may_read or (request.range_end and self._reader.turn_is_long):
             return None
-        return self._read_here(request)
+        reply = self._read_here(request)
+        if reply is None:
+            self._known_long = request
+        return reply
 
     async def range(self, request: rpc_pb2.RangeRequest, _call: Call) -> Reply:
         """Read a range; the reply is joined from encoded rows, never built of messages."""
         validate.check_range(request)
         if not request.serializable:
             await self._reader.linearizable()
-        await self._reader.turn_for_reading()
-        if (reply := self._read_here(request)) is not None:
-            return reply
+        if request is not self._known_long:
+            await self._reader.turn_for_reading()
+            if (reply := self._read_here(request)) is not None:
+                return reply
         opened = await self._reader.open_range(request)
         header = self._headers.encode(opened.revision)
         if isinstance(opened, SlicePlan):

@@ -83,14 +83,15 @@ def execute_range(view: ReadView, request: rpc_pb2.RangeRequest) -> RangeResult:
 def execute_short_range(view: ReadView, request: rpc_pb2.RangeRequest) -> RangeResult | None:
     """`execute_range` if that takes microseconds, else None: for one key, or for few at present.
 
-    Of the past no range is known to be short: many ended lives may have to be looked at.
+    Of the past no range is known to be short: many ended lives may have to be looked at. Nor is a
+    page that goes on at the revision of the first looked at for nothing.
     """
     keys = KeyRange.of(request.key, request.range_end)
     if keys.is_single:
         return execute_range(view, request)
-    at = view.readable(request.revision)
-    if at < view.revision:
+    if request.revision > 0:
         return None
+    at = view.revision
     size, rows, last_key, _ = view.extent(keys, at, FEW_KEYS + 1)
     if rows > FEW_KEYS or size > FEW_BYTES:
         return None
