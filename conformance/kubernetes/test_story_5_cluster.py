@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import pytest
 
@@ -118,8 +119,16 @@ class Story:
         self.ledger.versions[name] = int(shown["metadata"]["resourceVersion"])
 
     def stored(self) -> dict[str, int]:
+        """What is served. While its cache fills, the API server asks clients to come again."""
+        deadline = time.monotonic() + SECONDS_MAX
         with self.apiserver.client() as client:
-            return versions_of(client.get(PATH))
+            while True:
+                try:
+                    return versions_of(client.get(PATH))
+                except ApiError as refusal:
+                    if refusal.code != HTTPStatus.TOO_MANY_REQUESTS or time.monotonic() > deadline:
+                        raise
+                time.sleep(1)
 
     def initializations(self) -> float:
         """How often the API server's caches were filled by a list, all kinds together."""
