@@ -120,15 +120,20 @@ class Story:
 
     def stored(self) -> dict[str, int]:
         """What is served. While its cache fills, the API server asks clients to come again."""
-        deadline = time.monotonic() + SECONDS_MAX
+        found: dict[str, int] = {}
+
+        def served() -> bool:
+            try:
+                found.update(versions_of(client.get(PATH)))
+            except ApiError as refusal:
+                if refusal.code != HTTPStatus.TOO_MANY_REQUESTS:
+                    raise
+                return False
+            return True
+
         with self.apiserver.client() as client:
-            while True:
-                try:
-                    return versions_of(client.get(PATH))
-                except ApiError as refusal:
-                    if refusal.code != HTTPStatus.TOO_MANY_REQUESTS or time.monotonic() > deadline:
-                        raise
-                time.sleep(1)
+            assert wait_until(served, SECONDS_MAX, every=1.0), "the cache did not fill"
+        return found
 
     def initializations(self) -> float:
         """How often the API server's caches were filled by a list, all kinds together."""

@@ -38,9 +38,7 @@ class SlicePlan:
         """`result` has everything but the pairs, which the parts tell of."""
         self.revision = result.revision
         self.at = at
-        self.count = result.count
-        self.more = result.more
-        self.returned = result.returned
+        self.result = result
         self.pairs_bytes = sum(part.size for part in parts)
         self._store = store
         self._parts = deque(parts)

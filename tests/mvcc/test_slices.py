@@ -145,7 +145,8 @@ def test_short_answers_and_other_shapes_are_not_sliced(driver: Driver) -> None:
 def test_the_page_that_continues_a_sliced_one_does_not_count(driver: Driver) -> None:
     fill(driver, 300, b"a")
     planned = plan(driver, key=b"key", range_end=b"kez", limit=150)
-    assert (planned.returned, planned.count, planned.more) == (150, 300, True)
+    result = planned.result
+    assert (result.returned, result.count, result.more) == (150, 300, True)
     collect(planned)
     hits = driver.store.counts.hits_total
     rest = rpc_pb2.RangeRequest(

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -21,19 +20,14 @@ from kvshim.rpc import Call
 from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.reader import Reader
 from raft.interface import ReplicatedLog
-from tests.mvcc.conftest import Driver
+from tests.mvcc.conftest import Driver, driver
 from tests.server.cluster import ME, Log, settle
+
+__all__ = ["driver"]
 
 NO_CALL = cast("Call", None)
 ALL = rpc_pb2.RangeRequest(key=b"key", range_end=b"kez", serializable=True)
 ONE = rpc_pb2.RangeRequest(key=b"key", serializable=True)
-
-
-@pytest.fixture
-def driver(tmp_path: Path) -> Iterator[Driver]:
-    made = Driver(tmp_path / "kv-1.db")
-    yield made
-    made.close()
 
 
 @pytest.fixture
