@@ -83,7 +83,14 @@ class Leadership:
 
     async def known(self) -> None:
         """Wait until there is a leader."""
-        while not self.has_leader:
+        await self._found_until(lambda: self.has_leader)
+
+    async def leading(self) -> None:
+        """Wait until this member leads."""
+        await self._found_until(lambda: self.leads)
+
+    async def _found_until(self, right: Callable[[], bool]) -> None:
+        while not right():
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.add(future)
             try:

@@ -57,14 +57,14 @@ class Roles:
         self._seen: dict[int, float] = {}
 
     async def run(self) -> None:
-        """Look every second, or sooner, until cancelled."""
+        """While this member leads look every second, or sooner, until cancelled."""
         pause = LOOK_SECONDS
         while True:
-            await asyncio.sleep(pause - self._now() % pause)  # when others look, too
-            pause = LOOK_SECONDS
             if not self._leadership.leads:
                 self._seen.clear()
-                continue
+                await self._leadership.leading()
+            await asyncio.sleep(pause - self._now() % pause)  # when others look, too
+            pause = LOOK_SECONDS
             try:
                 if await self._look():
                     pause = SOON_SECONDS

@@ -94,12 +94,14 @@ class VersionRaiser:
         leadership.on_change(self._soon.set)
 
     async def run(self) -> None:
-        """Look at every change of leader and every second, until cancelled."""
+        """Look at every change of leader, and every second while this one may raise it."""
         while True:
             self._soon.clear()
-            if self._leadership.leads:
-                with suppress(RequestError):  # no longer the leader: whoever is will do it
-                    await self._look()
+            if not self._leadership.leads or self._version.current == FORMAT_VERSION:
+                await self._soon.wait()
+                continue
+            with suppress(RequestError):  # no longer the leader: whoever is will do it
+                await self._look()
             with suppress(TimeoutError):
                 now = asyncio.get_running_loop().time()
                 async with asyncio.timeout_at(now + LOOK_SECONDS - now % LOOK_SECONDS):

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import assert_never
+from typing import Final, assert_never
 
 from raft.core import election, forwarding, membership, read_index, replication
 from raft.core import messages as msg
@@ -34,6 +34,9 @@ from raft.core.types import (
     StartState,
 )
 from raft.interface import Index, LogStatus, Term
+
+TICKS_ALONE: Final = 100
+"""A leader without followers has nothing to do with time, and counts it now and then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class Node:
         """
         r = self._replica
         if r.role is Role.LEADER:
+            if len(r.progress) == 1:
+                return TICKS_ALONE
             until = r.options.heartbeat_ticks - r.heartbeat_elapsed
             return max(1, min(until, r.options.election_ticks - r.election_elapsed))
         until = r.election_timeout - r.election_elapsed

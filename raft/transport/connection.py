@@ -27,6 +27,9 @@ PING: Final = frame(Kind.PING)
 _PONG: Final = frame(Kind.PONG)
 _PONG_AFTER_BYTES: Final = 256 << 10
 
+FINISH_SECONDS_MAX: float = 1.0
+"""How long the other side may take for what was written before the end."""
+
 
 class ConnectionEnded(OSError):
     """The connection is gone; says why."""
@@ -163,8 +166,10 @@ class FrameConnection(asyncio.Protocol):
     def finish(self, reason: str) -> None:
         """Close it behind what was written; broken off if the other side does not take it."""
         if self._transport is not None and not self.reason:
-            self._transport.close()
-            self._loop.call_later(1.0, self._transport.abort)
+            # To close twice leaves a TLS transport of Python 3.11.2 unable to abort.
+            if not self._transport.is_closing():
+                self._transport.close()
+            self._loop.call_later(FINISH_SECONDS_MAX, self._transport.abort)
         self._ended(reason)
 
     def release(self) -> asyncio.Transport:
@@ -177,7 +182,7 @@ class FrameConnection(asyncio.Protocol):
         return transport
 
     async def part(self, reason: str) -> None:
-        """Close it when the other side has, or after a second: for last words amid its data.
+        """Close it when the other side has, or after this long: for last words amid its data.
 
         Closing over data that was not read would reset the connection, and they would be lost.
         """
@@ -185,7 +190,7 @@ class FrameConnection(asyncio.Protocol):
         self._inbox.clear()
         self._resume_reading()
         with suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(FINISH_SECONDS_MAX):
                 await self.closed.wait()
         self.end(reason)
 

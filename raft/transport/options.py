@@ -135,8 +135,8 @@ class TransportOptions:
     handshake_seconds: float = 3.0
     retry_seconds_min: float = 0.01
     retry_seconds_max: float = 1.0
-    ping_seconds: float = 0.5
-    dead_seconds: float = 2.0
+    ping_seconds: float = 1.0
+    dead_seconds: float = 1.5
     """A connection on which something was sent and nothing came back for so long is closed."""
     idle_seconds: float = 10.0
     """A connection on which nothing comes in for so long is closed by whoever accepted it."""

@@ -6,10 +6,21 @@ from random import Random
 
 import pytest
 
-from raft.core import CoreOptions, HardState, MemberId, Membership, Node, Role, StartState
+from raft.core import (
+    ChangeKind,
+    ConfChange,
+    CoreOptions,
+    HardState,
+    MemberId,
+    Membership,
+    Node,
+    Role,
+    StartState,
+)
 from raft.core.messages import (
     Heartbeat,
     HeartbeatResponse,
+    Message,
     PreVoteRequest,
     PreVoteResponse,
     VoteRequest,
@@ -123,6 +134,51 @@ def test_a_leader_at_rest_has_something_to_do_at_each_heartbeat_and_misses_none_
             member.pass_to(member.now)
         beats += _heartbeats(member)
     assert beats == pytest.approx((member.now - began) / (2 * TICK), rel=0.1)
+
+
+def test_a_leader_alone_rests_and_a_follower_that_comes_hears_of_it_at_once():
+    # given a cluster of one, whose member leads
+    log, now = MemoryLog(), 100.0
+    start = StartState(
+        HardState(Term(1), MemberId(0), Index(0)), Membership(frozenset({ME})), Index(0)
+    )
+    options = CoreOptions(ME, election_ticks=ELECTION_TICKS, heartbeat_ticks=2)
+    core = Node(options, log, start, Random(1))
+    ticking = Ticking(core, TICK, now)
+    while core.status().role is not Role.LEADER or core.has_ready():
+        now = ticking.due_at + TICK / 50
+        ticking.pass_to(now)
+        _work(core, log)
+    # then time has nothing for it to do
+    ticking.look()
+    assert ticking.due_at > now + 4 * ELECTION_TICKS * TICK
+    # until it has a follower, however long that takes
+    now += 3 * ELECTION_TICKS * TICK
+    ticking.settle(now)
+    core.propose_change(ConfChange(ChangeKind.ADD_LEARNER, OTHER))
+    _work(core, log)
+    ticking.look()
+    assert ticking.due_at <= now + 2 * TICK
+    sent = 0
+    for _ in range(100):
+        now = max(now, ticking.due_at + TICK / 50)
+        ticking.pass_to(now)
+        sent += sum(isinstance(message, Heartbeat) for message in _work(core, log))
+    assert sent >= 99
+
+
+def _work(core: Node, log: MemoryLog) -> list[Message]:
+    """All that is ready, on a disk and a state machine that are quick; what is sent."""
+    sent: list[Message] = []
+    while core.has_ready():
+        ready = core.ready()
+        if ready.entries:
+            log.write(ready.entries)
+        sent += ready.messages
+        core.persisted(ready.number)
+        if ready.committed:
+            core.applied(ready.committed[-1].index)
+    return sent
 
 
 def _heartbeats(member: Following) -> int:

@@ -215,7 +215,8 @@ class Http2Protocol(asyncio.Protocol):
     def close(self) -> None:
         """Write what there is, then close."""
         self.flush()
-        if self._transport is not None:
+        # To close twice leaves a TLS transport of Python 3.11.2 unable to abort.
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def abort(self) -> None:
