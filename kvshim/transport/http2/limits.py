@@ -94,6 +94,13 @@ class Limits:
     connections_max: int = 10_000
     """Of the whole server; an idle connection costs about 10 KiB without TLS, 60 KiB with it."""
 
+    server_streams_max: int = 50_000
+    """Of all connections together. A kube-apiserver has some hundreds open."""
+
+    server_bytes_max: int = 512 * 1024 * 1024
+    """That all connections together hold: requests that have not arrived whole or wait to be read,
+    and what waits for windows of streams."""
+
 
 class Meter:
     """A token bucket: tells when something happens more often than its rate allows."""

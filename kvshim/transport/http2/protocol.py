@@ -36,7 +36,8 @@ from kvshim.transport.http2.events import (
 )
 from kvshim.transport.http2.plain import PlainRunner
 from kvshim.transport.http2.runner import MethodRunner
-from kvshim.transport.http2.wire import ErrorCode
+from kvshim.transport.http2.shares import Shares
+from kvshim.transport.http2.wire import ConnectionFault, ErrorCode
 
 LINGER_SECONDS = 1.0
 """After GOAWAY for a fault: input is read and dropped, since closing at once could discard it."""
@@ -60,6 +61,7 @@ class Serving:
     keepalive_timeout_seconds: float
     reject: Callable[[str], None]
     """Told why a connection is ended."""
+    shares: Shares
     plain: PlainRunner | None = None
     """Answers what is no call."""
     protocols: set[Http2Protocol] = field(default_factory=set)
@@ -75,6 +77,7 @@ class Http2Protocol(asyncio.Protocol):
         self._limits = serving.options.limits
         self._loop = serving.loop
         self.connection = Connection(serving.options)
+        self._share = serving.shares.take(self._shed)
         self.peer = ""
         self._transport: asyncio.Transport | None = None
         self._certificate: bytes | None = None
@@ -123,6 +126,7 @@ class Http2Protocol(asyncio.Protocol):
             self._obey(event)
         if connection.is_established and "preface" in self._timers:
             self._cancel_timer("preface")
+        self._account()
         if not is_flush_due:
             self.flush()
 
@@ -147,6 +151,7 @@ class Http2Protocol(asyncio.Protocol):
             timer.cancel()
         self._timers.clear()
         self._reset_calls()
+        self._serving.shares.give_back(self._share)
         self._transport = None
 
     # --- What calls and the server call
@@ -176,6 +181,7 @@ class Http2Protocol(asyncio.Protocol):
                     known[0].room.set()
         if sender.output:
             transport.write(b"".join(sender.take()))
+        self._account()
         if self._is_paused:
             return
         if self._room is not None:
@@ -225,6 +231,16 @@ class Http2Protocol(asyncio.Protocol):
             self._transport.abort()
 
     # --- Inside
+
+    def _account(self) -> None:
+        connection, streams = self.connection, self.connection.streams
+        if not connection.is_failed:
+            held = streams.held + streams.queued
+            self._serving.shares.resize(self._share, len(streams.open), held)
+
+    def _shed(self, reason: str) -> None:
+        self.connection.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, reason))
+        self._failed(ErrorCode.ENHANCE_YOUR_CALM, reason)
 
     def _share_of_turn(self, data: bytes) -> bytes:
         """The first of these bytes; the rest is read in later turns, and nothing else before."""

@@ -25,6 +25,7 @@ from kvshim.transport.http2.limits import Limits
 from kvshim.transport.http2.plain import PlainRunner
 from kvshim.transport.http2.protocol import Http2Protocol, Serving
 from kvshim.transport.http2.runner import RunnerOptions, runner_of
+from kvshim.transport.http2.shares import Shares
 from kvshim.transport.listeners import listen, remove_socket
 from kvshim.transport.options import ServerOptions
 from kvshim.transport.plain import HttpFront
@@ -81,6 +82,7 @@ class Http2Server:
             keepalive_interval_seconds=options.keepalive_interval_seconds,
             keepalive_timeout_seconds=options.keepalive_timeout_seconds,
             reject=self._reject,
+            shares=Shares(self._limits),
             plain=PlainRunner(http, self._running) if http is not None else None,
         )
         self._detour = detour
