@@ -31,14 +31,16 @@ _LEADERS_VIEW = ("members", "quorum", "wanted", "leader_id", "leader_since", "te
 """What the leader knows better than the member that was asked, which may be a spare."""
 
 
-def quorum(members: Sequence[Member], reached: AbstractSet[int]) -> dict[str, Any]:
+def quorum(
+    members: Sequence[Member], reached: AbstractSet[int], wanted: RoleNumbers
+) -> dict[str, Any]:
     """The arithmetic of majorities, and what is unwise about it."""
     voters = [member.id for member in members if not member.learner]
     majority = len(voters) // 2 + 1
     warnings = []
     if len(voters) == 2:
         warnings.append("two voters survive the loss of none: add a third node")
-    elif len(voters) == 1 and len(members) == 2:
+    elif len(voters) == 1 and len(members) == 2 and wanted.voters > 1:
         warnings.append(
             "one of two nodes votes, and nothing can be written without it: add a third"
         )
@@ -174,7 +176,7 @@ class ClusterStatus:
                 }
                 for member in self._book.members
             ],
-            "quorum": quorum(self._book.members, reached),
+            "quorum": quorum(self._book.members, reached, wanted),
         }
 
 

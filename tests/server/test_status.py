@@ -8,6 +8,7 @@ import pytest
 
 from kvshim.backend.backups import BackupRecord, last_backup, note_backup
 from kvshim.config import Config, Loaded, load
+from kvshim.config.role_numbers import RoleNumbers
 from kvshim.pb.kvshim.member_pb2 import Member
 from kvshim.pki.files import Pki
 from kvshim.server.expiry import expiries, warnings
@@ -26,21 +27,30 @@ def test_majority_and_what_may_fail(
     count: int, majority: int, failures: int, warnings: int
 ) -> None:
     members = voters(count)
-    found = quorum(members, {member.id for member in members})
+    found = quorum(members, {member.id for member in members}, RoleNumbers())
     assert (found["voters"], found["majority"]) == (count, majority)
     assert found["failures_tolerated"] == failures
     assert len(found["warnings"]) == warnings, found["warnings"]
 
 
 def test_a_node_alone_and_one_with_two_standbys_are_no_surprise() -> None:
-    assert quorum([Member(id=1)], {1})["warnings"] == []
+    assert quorum([Member(id=1)], {1}, RoleNumbers())["warnings"] == []
     standbys = [Member(id=2, learner=True), Member(id=3, learner=True)]
-    assert quorum([Member(id=1), *standbys], {1})["warnings"] == []
+    assert quorum([Member(id=1), *standbys], {1}, RoleNumbers())["warnings"] == []
+
+
+def test_one_voter_of_two_nodes_is_no_surprise_where_one_is_wanted() -> None:
+    two = [Member(id=1), Member(id=2, learner=True)]
+    assert "add a third" in quorum(two, {1}, RoleNumbers())["warnings"][0]
+    assert quorum(two, {1}, RoleNumbers(voters=1, standbys=0))["warnings"] == []
 
 
 def test_a_majority_on_the_edge_and_one_that_is_lost_are_warnings() -> None:
-    assert "one more voter lost" in quorum(voters(3), {1, 2})["warnings"][0]
-    assert "1 of 3 voters are reached, 2 are needed" in quorum(voters(3), {1, 99})["warnings"]
+    assert "one more voter lost" in quorum(voters(3), {1, 2}, RoleNumbers())["warnings"][0]
+    assert (
+        "1 of 3 voters are reached, 2 are needed"
+        in quorum(voters(3), {1, 99}, RoleNumbers())["warnings"]
+    )
 
 
 DAY = 86_400.0
