@@ -54,6 +54,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="runs of the load generator")
     parser.add_argument("--n", type=int, default=5000, help="objects of the load generator")
     parser.add_argument("--join-objects", type=int, default=0, help="1 KiB each; the goal: 200000")
+    parser.add_argument("--join-trials", type=int, default=3, help="joins of each program")
     parser.add_argument("--wire-mbit", type=float, default=100, help="second join; 0 for none")
     parser.add_argument("--only", choices=[kind.value for kind in Kind], help="one program only")
     parser.add_argument("--no-save", action="store_true", help="print only")
@@ -128,15 +129,30 @@ def rates(kinds: list[Kind], rounds: int, objects: int) -> list[Trial]:
     return found
 
 
-def joins(kinds: list[Kind], objects: int, bits_per_second: float | None) -> dict[str, Trial]:
-    """One join to a large store on each program."""
-    found = {}
-    for kind in kinds:
-        directory = Path(tempfile.mkdtemp(prefix=f"ha-{kind}-", dir=ROOT / "build"))
-        found[kind.value] = Join(directory, objects, bits_per_second).measure(kind)
-        shutil.rmtree(directory)
-        print(f"join, {kind}: {found[kind.value]}")
+def joins(
+    kinds: list[Kind], trials: int, objects: int, bits_per_second: float | None
+) -> dict[str, list[Trial]]:
+    """Joins to a large store on each program, in turns."""
+    found: dict[str, list[Trial]] = {kind.value: [] for kind in kinds}
+    for _ in range(trials):
+        for kind in kinds:
+            directory = Path(tempfile.mkdtemp(prefix=f"ha-{kind}-", dir=ROOT / "build"))
+            found[kind.value].append(Join(directory, objects, bits_per_second).measure(kind))
+            shutil.rmtree(directory)
+            print(f"join, {kind}: {found[kind.value][-1]}")
     return found
+
+
+def middle(trials: list[Trial]) -> Trial:
+    """The median of each figure, but all elections and failures."""
+    sums = ("terms", "failures")
+    return {
+        key: sum(trial[key] for trial in trials)
+        if key in sums
+        else statistics.median(trial[key] for trial in trials)
+        for key, value in trials[0].items()
+        if isinstance(value, int | float)
+    }
 
 
 def summary(trials: list[Trial]) -> dict[str, float]:
@@ -154,9 +170,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     killed = gaps(kinds, options.kills, kill=True) if options.kills else {}
     stopped = gaps(kinds, options.stops, kill=False) if options.stops else {}
     loaded = rates(kinds, options.rounds, options.n) if options.rounds else []
-    joined = joins(kinds, options.join_objects, None) if options.join_objects else {}
+    trials = options.join_trials if options.join_objects else 0
+    joined = joins(kinds, trials, options.join_objects, None) if trials else {}
     wire = options.wire_mbit * 1e6
-    narrow = joins(kinds, options.join_objects, wire) if options.join_objects and wire else {}
+    narrow = joins(kinds, trials, options.join_objects, wire) if trials and wire else {}
     busy_seconds = usage.machine_busy_seconds() - busy[0]
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -172,9 +189,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "kill": {name: summary(trials) for name, trials in killed.items()},
         "stop": {name: summary(trials) for name, trials in stopped.items()},
         "load": {"objects": options.n, "records": loaded},
-        "join": joined,
-        "join_narrow": narrow,
-        "trials": {"kill": killed, "stop": stopped},
+        "join": {name: middle(trials) for name, trials in joined.items()},
+        "join_narrow": {name: middle(trials) for name, trials in narrow.items()},
+        "trials": {"kill": killed, "stop": stopped, "join": joined, "join_narrow": narrow},
     }
 
 

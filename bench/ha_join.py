@@ -108,8 +108,10 @@ class Join:
             after = leader.status()
             assert before is not None
             assert after is not None
-            used = {member.name: usage.read(member.pid, member.data_dir) for member in members}
-        peaks = {name: one.rss_peak_mib for name, one in used.items()}
+            peaks = _peaks(members)
+            for member in members:
+                list_all(member.target, self.objects)
+            listed = _peaks(members)
         return {
             "objects": self.objects,
             "bits_per_second": self.bits_per_second,
@@ -117,10 +119,16 @@ class Join:
             "terms": int(after.raftTerm - before.raftTerm),
             "rss_peak_each_mib": peaks,
             "rss_peak_mib": max(peaks.values()),
+            "rss_peak_listed_mib": max(listed.values()),
             "p99_before_ms": base.p99_ms(),
             "p99_during_ms": during.p99_ms(),
             "failures": base.failures + during.failures,
         }
+
+
+def _peaks(members: list[Member]) -> dict[str, float]:
+    """RSS, in MiB, by name."""
+    return {one.name: usage.read(one.pid, one.data_dir).rss_peak_mib for one in members}
 
 
 def fill(target: str, objects: int) -> None:
@@ -129,6 +137,14 @@ def fill(target: str, objects: int) -> None:
         for first in range(0, objects, BATCH):
             keys = range(first, min(first + BATCH, objects))
             etcd.txn([put_of(b"/registry/pods/%08d" % number) for number in keys])
+
+
+def list_all(target: str, objects: int) -> None:
+    """One list of everything, as an API server without pages asks for."""
+    request = pb.RangeRequest(key=b"/registry/", range_end=b"/registry0")
+    with client(target) as etcd:
+        answer = etcd.call_raw("etcdserverpb.KV/Range", request.SerializeToString(), timeout=60)
+    assert len(answer) > objects * VALUE_BYTES
 
 
 def put_of(key: bytes) -> pb.RequestOp:
