@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from conformance.certs import CertFiles
+from tests.support.logs import require_no_traceback
 from tests.support.ports import free_ports
 from tests.support.program import KVSHIM
 
@@ -271,13 +272,16 @@ class Datastore:
         failure: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """A clean stop is part of the test, unless something else has failed already."""
+        """A clean stop and a log without tracebacks are part of the test, unless something else has
+        failed already."""
         if not self.running:
             self._close_log()
         elif failure is None:
             self.stop()
         else:
             self.kill()
+        if failure is None:
+            require_no_traceback(self.log_path)
 
     def etcdctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs etcdctl against this datastore."""

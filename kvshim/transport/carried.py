@@ -86,13 +86,14 @@ class CarryingFront:
 
 
 class _Carrying(asyncio.Protocol):
-    """One client: nothing is read from it until there is somewhere to carry it."""
+    """One client: no more is read than comes first until there is somewhere to carry it."""
 
     def __init__(self, front: CarryingFront) -> None:
         self._front = front
         self._near: asyncio.Transport | None = None
         self._far: asyncio.Transport | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -101,12 +102,15 @@ class _Carrying(asyncio.Protocol):
             transport.abort()
             return
         self._near = transport
-        transport.pause_reading()
         self._connecting = asyncio.create_task(self._connect(transport, client))
 
     def data_received(self, data: bytes) -> None:
         if self._far is not None:
             self._far.write(data)
+        elif self._near is not None:
+            # Not when the connection is made: asyncio of Python 3.11.2 reads on after that.
+            self._near.pause_reading()
+            self._early += data
 
     def pause_writing(self) -> None:
         if self._far is not None:
@@ -138,6 +142,8 @@ class _Carrying(asyncio.Protocol):
         _notice_silence(far)
         far.set_protocol(_Back(near, far))
         self._far = far
+        far.write(self._early)
+        self._early = b""
         near.resume_reading()
 
 

@@ -19,6 +19,7 @@ from tests.cluster.member import Member
 from tests.cluster.namespaces import Namespaces
 from tests.support.datastore import Kind
 from tests.support.grpc_client import EtcdClient
+from tests.support.logs import require_no_traceback
 from tests.support.ports import free_ports
 
 LEADER_SECONDS_MAX = 30.0
@@ -211,7 +212,11 @@ class Cluster:
         failure: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """That no log has a traceback is part of every test that has not failed already."""
         self.close()
+        if failure is None:
+            for member in self.members:
+                require_no_traceback(member.log)
 
     def _new_member(self, name: str) -> Member:
         client, peer, announced, metrics = free_ports(PORTS_EACH)

@@ -4,6 +4,7 @@ connection between, and who may have clients served."""
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from kvshim.config import Url
 from kvshim.metrics.registry import Metrics
+from kvshim.transport.carried import CarryingFront
 from kvshim.transport.http2.server import Http2Server
 from kvshim.transport.options import ServerOptions
 from raft.transport import CarriedClient
@@ -187,3 +189,57 @@ async def test_a_client_that_nobody_serves_is_not_left_waiting(tmp_path: Path) -
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await served.unary(b"x", timeout=5)
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_what_a_client_says_before_it_is_carried_comes_first() -> None:
+    # given connections that are read at once, as by asyncio of Python 3.11.2 even if told not to
+    found = asyncio.Event()
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    far = await asyncio.start_server(echo, "127.0.0.1", 0)
+
+    async def carry(_client: CarriedClient) -> asyncio.Transport:
+        await found.wait()
+        where = far.sockets[0].getsockname()[:2]
+        return (await asyncio.get_running_loop().create_connection(asyncio.Protocol, *where))[0]
+
+    front = CarryingFront(carry, None, 10)
+
+    def restless() -> asyncio.BaseProtocol:
+        protocol = front.protocol()
+        made = protocol.connection_made
+
+        def connection_made(transport: asyncio.BaseTransport) -> None:
+            made(transport)
+            assert isinstance(transport, asyncio.Transport)
+            transport.resume_reading()
+
+        protocol.connection_made = connection_made  # type: ignore[method-assign]
+        return protocol
+
+    near = await asyncio.get_running_loop().create_server(restless, "127.0.0.1", 0)
+    async with far, near, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(*near.sockets[0].getsockname()[:2])
+        said = random.Random(1).randbytes(20_000_000)
+        # when it speaks before anybody serves it, and goes on
+        writer.write(said[:1000])
+        await asyncio.sleep(0.1)
+        sending = asyncio.create_task(_send(writer, said[1000:]))
+        await asyncio.sleep(0.1)
+        assert not sending.done(), "what waits is bounded: the front stops reading"
+        found.set()
+        # then all of it arrives, in order
+        assert await reader.readexactly(len(said)) == said
+        await sending
+        writer.close()
+        front.close()
+
+
+async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.transport.set_write_buffer_limits(0)
+    writer.write(data)
+    await writer.drain()
