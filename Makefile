@@ -11,6 +11,8 @@ ifneq ($(shell command -v cc),)
 TESTED := $(COMPILED)
 AS_TESTED := KVSHIM_PROGRAM=build/compiled/bin/kvshim
 endif
+# Debian 12 has 3.11.2, whose asyncio has faults that later ones have not.
+OTHER_PYTHON ?= /usr/bin/python3
 PORT ?= 2379
 JOBS ?= 2
 SECONDS ?= 600
@@ -22,7 +24,7 @@ REQUESTS ?= 200000
 FIRST ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheel run test conformance differential users compatibility fuzz soak soak-wal soak-cluster many bench bench-hour bench-ha demo-ha fmt lint type proto check clean
+.PHONY: help setup wheel run test other-python conformance differential users compatibility fuzz soak soak-wal soak-cluster many bench bench-hour bench-ha demo-ha fmt lint type proto check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +57,12 @@ run: $(SETUP) ## start a node on 127.0.0.1:2379, data in ./kvshim.data
 
 test: $(SETUP) lint type ## lint, types and all tests that need no Go (a quarter of an hour)
 	$(PYTEST) tests -n $(JOBS) --dist loadgroup -q
+
+other-python: $(SETUP) ## real clusters on another Python: make other-python OTHER_PYTHON=/usr/bin/python3.12
+	rm -rf build/other
+	$(OTHER_PYTHON) -m venv build/other
+	build/other/bin/python -m pip install --quiet --progress-bar off --disable-pip-version-check .
+	KVSHIM_PROGRAM=build/other/bin/kvshim $(PYTEST) tests/cluster -n $(JOBS) --dist loadgroup -q
 
 conformance: $(CONFORMANCE_SETUP) $(TESTED) ## real etcd, etcdctl and kube-apiserver, built from their Go modules
 	$(BIN)/python conformance/build.py
