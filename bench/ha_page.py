@@ -82,6 +82,8 @@ JOIN_NARROW = (
     ("seconds", "the same behind 100 Mbit/s, command to voter s", "<= 60 s"),
     ("terms", "elections meanwhile", "0"),
     ("rss_peak_mib", "RSS peak of a member MiB, snapshot sent", "<= 0.2x etcd"),
+    ("rss_peak_listed_mib", "the same, and all objects listed at each MiB", "<= 0.2x etcd"),
+    ("p99_before_ms", "p99 of 500 puts/s before ms", ""),
     ("p99_during_ms", "p99 of 500 puts/s while it joins ms", "< 2x before"),
 )
 
