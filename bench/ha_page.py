@@ -117,4 +117,4 @@ def _joined(found: dict[str, Any] | None, key: str) -> str:
     if found is None:
         return "-"
     value = found[key]
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"

@@ -60,11 +60,12 @@ class Roles:
         """While this member leads look every second, or sooner, until cancelled."""
         pause = LOOK_SECONDS
         while True:
-            if not self._leadership.leads:
-                self._seen.clear()
-                await self._leadership.leading()
+            await self._leadership.leading()
             await asyncio.sleep(pause - self._now() % pause)  # when others look, too
             pause = LOOK_SECONDS
+            if not self._leadership.leads:
+                self._seen.clear()
+                continue
             try:
                 if await self._look():
                     pause = SOON_SECONDS

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from kvshim.config.role_numbers import RoleNumbers
+from kvshim.logs import Logger
 from kvshim.pb.kvshim.member_pb2 import Member
+from kvshim.server.leadership import Leadership
+from kvshim.server.members import MemberBook
 from kvshim.server.role_steps import MemberRole, Step, needs_standby, next_step, role_of
+from kvshim.server.roles import LOOK_SECONDS, Roles
 
 VOTER, STANDBY, SPARE = MemberRole.VOTER, MemberRole.STANDBY, MemberRole.SPARE
 
@@ -240,3 +247,32 @@ def test_whatever_comes_and_goes_it_settles_with_odd_voters(seed: int) -> None:
     standbys = min(model.wanted.standbys, there - voters)
     spare_and_standby = len(model.having(STANDBY)) - standbys
     assert spare_and_standby == 0 or voters < model.wanted.voters, f"seed {seed}"
+
+
+async def test_who_no_longer_leads_when_it_is_time_to_look_takes_no_step():
+    leadership, looks = Leadership(1, 1.0), []
+    roles = Roles(
+        leadership,
+        cast("MemberBook", SimpleNamespace(members=[Member(id=1)], own_id=1)),
+        ready=set,
+        reached=lambda: looks.append(leadership.leader_id) or {1},
+        numbers=lambda: None,
+        lost_seconds=60,
+        now=lambda: LOOK_SECONDS * 0.9,
+        logger=cast("Logger", None),
+    )
+    running = asyncio.create_task(roles.run())
+    # given one that leads when it begins to wait, and then no more
+    leadership.observe(1, 1)
+    await asyncio.sleep(0)
+    leadership.observe(2, 2)
+    await asyncio.sleep(LOOK_SECONDS * 0.3)
+    assert looks == []
+    # and one that leads again
+    leadership.observe(1, 3)
+    async with asyncio.timeout(5):
+        while not looks:  # noqa: ASYNC110 - nothing else tells
+            await asyncio.sleep(0.01)
+    assert looks == [1]
+    running.cancel()
+    leadership.stop()

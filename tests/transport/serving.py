@@ -189,3 +189,9 @@ async def serving(
     finally:
         await channel.close()
         await server.stop(0)
+
+
+async def eventually(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the condition is anything at all
+            await asyncio.sleep(0.01)

@@ -8,19 +8,13 @@ import pytest
 from grpc.aio import AioRpcError
 
 from kvshim.pb.etcd import rpc_pb2
-from tests.transport.serving import LOCAL, SERVICE, GrpcioOptions, Served, serving
+from tests.transport.serving import LOCAL, SERVICE, GrpcioOptions, Served, eventually, serving
 
 
 async def failure(call: Any) -> AioRpcError:
     with pytest.raises(AioRpcError) as caught:
         await call
     return caught.value
-
-
-async def eventually(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the condition is anything at all
-            await asyncio.sleep(0.01)
 
 
 async def handled(served: Served, method: str, code: str, count: float = 1) -> None:

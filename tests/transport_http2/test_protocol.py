@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from kvshim.transport.http2.protocol import Http2Protocol
 from kvshim.transport.http2.server import Http2Server
 from kvshim.transport.http2.shares import TOO_MANY_BYTES, TOO_MANY_STREAMS
 from kvshim.transport.options import ServerOptions
-from tests.transport.serving import LOCAL, RANGE, SERVICE, Handlers, LogBook
+from tests.transport.serving import LOCAL, RANGE, SERVICE, Handlers, LogBook, eventually
 from tests.transport_http2 import peer as p
 from tests.transport_http2.peer import Peer, message, raw_frame
 
@@ -178,10 +178,10 @@ async def test_whoever_has_most_of_too_many_streams_is_ended_and_the_others_go_o
         connected(port) as (many, opens_many),
         connected(port) as (few, opens_few),
     ):
-        for writer, count in ((opens_many, 15), (opens_few, 5)):
+        for writer, count, together in ((opens_many, 15, 15), (opens_few, 5, 20)):
             asks = (ask(b"x", SERVICE + "Bidi", 2 * n + 1, flags=0) for n in range(count))
             writer.write(GREETING + b"".join(asks))
-            await until(lambda count=count: server._serving.shares.streams % 15 == count % 15)
+            await eventually(lambda wanted=together: server._serving.shares.streams == wanted)
         opens_few.write(ask(b"x", SERVICE + "Bidi", 11, flags=0))
         assert TOO_MANY_STREAMS.encode() in await ends(many)
         assert reasons(log) == [f"ENHANCE_YOUR_CALM: {TOO_MANY_STREAMS}"]
@@ -200,13 +200,13 @@ async def test_whoever_has_most_of_too_many_bytes_is_ended():
         connected(port) as (_, sends_less),
     ):
         block = Peer().encoder.encode(p.request_headers(UNARY))
-        for writer, count in ((sends_much, 4), (sends_less, 2)):
+        for writer, count, left in ((sends_much, 4, 80_000), (sends_less, 2, 40_000)):
             writer.write(GREETING)
             for n in range(count):
                 writer.write(raw_frame(p.HEADERS, p.END_HEADERS, 2 * n + 1, block))
                 for first in range(0, len(half), 10_000):
                     writer.write(raw_frame(p.DATA, 0, 2 * n + 1, half[first : first + 10_000]))
-            await asyncio.sleep(0.2)
+            await eventually(lambda wanted=left: server._serving.shares.bytes == wanted)
         assert TOO_MANY_BYTES.encode() in await ends(many)
         assert server._serving.shares.bytes == 40_000
     assert reasons(log) == [f"ENHANCE_YOUR_CALM: {TOO_MANY_BYTES}"]
@@ -223,14 +223,8 @@ async def test_calls_that_have_ended_and_connections_that_are_gone_have_no_share
                     writer.write(ask(b"small", stream_id=2 * n + 1))
                     async with asyncio.timeout(5):
                         await reader.readuntil(b"grpc-status")
-            await until(lambda: server._serving.shares.streams == 0)
+            await eventually(lambda: server._serving.shares.streams == 0)
         assert reasons(log) == []
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - nothing else tells
-            await asyncio.sleep(0.01)
 
 
 async def test_a_client_that_reads_nothing_is_cut_off():

@@ -126,7 +126,6 @@ class Http2Protocol(asyncio.Protocol):
             self._obey(event)
         if connection.is_established and "preface" in self._timers:
             self._cancel_timer("preface")
-        self._account()
         if not is_flush_due:
             self.flush()
 
