@@ -49,13 +49,13 @@ def first_difference(expected: Transcript, answered: Transcript) -> Difference |
         _forget_hash(right, expected.base, chosen=chosen)
         if _equal(left, right):
             continue
-        texts = shown(left, expected.names), shown(right, answered.names)
+        texts = shown(left, expected), shown(right, answered)
         if texts[0] != texts[1]:
             return Difference(label, *texts)
     longer = max(expected, answered, key=lambda transcript: len(transcript.answers))
     if len(expected.answers) != len(answered.answers):
         label, answer = longer.answers[min(len(expected.answers), len(answered.answers))]
-        text = shown(_joined(answer), longer.names)
+        text = shown(_joined(answer), longer)
         here, there = (text, "nothing") if longer is expected else ("nothing", text)
         return Difference(label, here, there)
     return None
@@ -86,20 +86,21 @@ def _equal(left: Answer, right: Answer) -> bool:
     return type(left) is type(right) and left == right
 
 
-def shown(answer: Answer, names: Mapping[int, str]) -> str:
+def shown(answer: Answer, transcript: Transcript) -> str:
     """An answer as text, with names in the place of ids that the server chose."""
     match answer:
         case Failure():
             return f"fails: {answer.code} {answer.text}"
         case list():
-            return "\n".join(shown(part, names) for part in answer)
+            return "\n".join(shown(part, transcript) for part in answer)
         case Message():
-            return _named(answer, names)
+            return _named(answer, transcript)
     return answer
 
 
-def _named(answer: Message, names: Mapping[int, str]) -> str:
-    if names:
+def _named(answer: Message, transcript: Transcript) -> str:
+    names = transcript.names
+    if names or transcript.sessions:
         _sort(answer, names)
     text = text_format.MessageToString(answer)
     for number, name in names.items():
@@ -108,7 +109,7 @@ def _named(answer: Message, names: Mapping[int, str]) -> str:
 
 
 def _sort(answer: Any, names: Mapping[int, str]) -> None:
-    """By name what comes in the order of ids that the server chose."""
+    """By name what comes in the order of ids that the server chose, or in one of luck."""
     for field in ("members", "leases"):
         if items := getattr(answer, field, None):
             ordered = sorted(items, key=lambda item: names.get(item.ID, str(item.ID)))

@@ -42,10 +42,16 @@ Answer: TypeAlias = "Message | list[Message] | Failure | str"
 
 @dataclass(slots=True)
 class Transcript:
-    """What one server answered; `names` are the ids that it chose, by what to call them."""
+    """What one server answered; `names` are the ids that it chose, by what to call them.
+
+    `sessions` is whether a lock or an election was asked for. etcd begins to renew its lease and
+    stops at once: whether a request to renew leaves meanwhile is a matter of luck, and with it the
+    order in which leases end.
+    """
 
     answers: list[tuple[str, Answer]] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
+    sessions: bool = False
     requests: int = 0
     base: int = 0
 
@@ -118,6 +124,7 @@ class Run:
 
     def _call(self, name: str, request: dict[str, Any], who: str | None = None) -> Answer:
         described = method(name)
+        self._note_session(name)
         metadata = self._tokens.get(who, ()) if who else ()
         self.transcript.requests += 1
         built = message(described.request, request, self.known)
@@ -129,6 +136,9 @@ class Run:
                 told = getattr(part, "range_response", part)
                 self.known.now = max(self.known.now, told.header.revision)
         return answer
+
+    def _note_session(self, name: str) -> None:
+        self.transcript.sessions |= name.startswith(("Lock/", "Election/"))
 
     def _tell(self, label: str, answer: Answer) -> None:
         self.transcript.answers.append((label, answer))
@@ -166,6 +176,7 @@ class Run:
     def _later(self, name: str, step: Step) -> None:
         self.transcript.requests += 1
         request = message(method(step["call"]).request, step["request"], self.known)
+        self._note_session(step["call"])
         call = self._client.later(step["call"], request)
         self._waiting[name] = call, step["queued"]
         self._wait_for_key(step["queued"], lambda found: found or call.done())
