@@ -52,26 +52,33 @@ class Duties:
     _may_begin: bool
     _book: MemberBook
     _logger: Logger
+    _numbers_said: bool = False
 
     async def introduce(self) -> None:
-        """Tell the others about this member, whenever they know it otherwise; until cancelled.
+        """Tell the others about this member, if they know it otherwise; tried until it is said.
 
         A spare tells it with its questions.
         """
-        said = False
         while True:
             try:
-                if not self.follower.forwards:
-                    await self.publish(self.attributes())
-                    if not said:
-                        await self._say_numbers()
-                        said = True
+                if self.follower.forwards:
+                    return
+                await self.publish(self.attributes())
+                if not self._numbers_said:
+                    await self._say_numbers()
+                    self._numbers_said = True
             except RequestError:
                 await asyncio.sleep(PUBLISH_RETRY_SECONDS)
             else:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await self._book.changed()
+                return
+
+    async def stay_known(self) -> None:
+        """Introduce this member whenever the others may know it otherwise; until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._book.changed()
+            await self.introduce()
 
     async def _say_numbers(self) -> None:
         """The first node's flags are the cluster's; others' that differ change nothing."""

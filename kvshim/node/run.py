@@ -10,6 +10,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from kvshim.backend.datadir import DataDir
@@ -28,6 +29,9 @@ Job: TypeAlias = Coroutine[Any, Any, None]
 
 DRAIN_SECONDS = 2.0
 """How long running requests may take to finish once the node stops; all of stopping takes 5."""
+
+UNKNOWN_SECONDS_MAX = 1.0
+"""How long a member that starts answers nobody, since the others do not know it by name yet."""
 
 SWITCH_SECONDS = 0.0005
 """How long a thread in Python code keeps the interpreter from the event loop; by default 5 ms, ten
@@ -87,6 +91,7 @@ class _Run:
         await parts.delivery.reader.applied(parts.log.status().commit_index)
 
     async def _serve(self, parts: Parts, edge: Edge) -> None:
+        await self._introduce_first(parts)
         await edge.start()
         await parts.trust.admin.start()
         wire_metrics(parts)
@@ -99,6 +104,16 @@ class _Run:
         finally:
             sampler.stop()
             parts.health.shutdown()
+
+    async def _introduce_first(self, parts: Parts) -> None:
+        """Answer nobody before all know this member's name and addresses, as etcd does; but where
+        nobody leads clients shall hear of that soon."""
+        if parts.duties.follower.forwards:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(UNKNOWN_SECONDS_MAX):
+                await parts.log.leader_known()
+                await parts.duties.introduce()
 
     async def _work(self, parts: Parts) -> None:
         """Run the node's own tasks until it is to stop; one that fails stops the node."""
@@ -135,12 +150,13 @@ class _Run:
         return jobs
 
     async def _become_ready(self, parts: Parts) -> None:
-        """Be ready once somebody leads, and tell the others about this member."""
+        """Be ready once somebody leads and everybody knows how clients reach this member."""
         await _first_of(parts.log.leader_known(), parts.duties.follower.found())
+        await parts.duties.introduce()
         self._logger.info(Event.READY, revision=parts.storage.store.revision)
         notify(READY)
         self._on_ready()
-        await parts.duties.introduce()
+        await parts.duties.stay_known()
 
     async def _close(self, parts: Parts, edge: Edge) -> None:
         self._logger.info(Event.STOPPING)

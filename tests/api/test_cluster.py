@@ -71,6 +71,14 @@ def test_an_added_learner_is_listed_unstarted(client):
     assert list(client.members().members) == list(left)
 
 
+def test_a_server_that_answers_is_known_by_name_and_addresses(launch):
+    for _ in range(5):
+        own = launch()
+        (member,) = own.members().members
+        assert member.name == "story"
+        assert list(member.clientURLs) == [f"http://{own.target}"]
+
+
 @pytest.mark.kvshim_only
 def test_a_member_added_again_at_once_has_another_id(client):
     ids = set()
