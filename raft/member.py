@@ -1,8 +1,8 @@
 """One member's core and log, and the order between them that keeps every promise.
 
-Plain calls, no thread and no clock, so that tests drive the very code that `raft.node` runs on its
-thread. `Member` does what `raft.core.ready` asks for: send what may leave, write, send what waited
-for the write, hand over what is committed.
+Plain calls, no thread and no clock, so that tests drive the very code that `raft.engine` runs on
+its thread. `Member` does what `raft.core.ready` asks for: send what may leave, write, send what
+waited for the write, hand over what is committed.
 """
 
 from __future__ import annotations
