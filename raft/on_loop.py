@@ -12,11 +12,11 @@ class OnLoop:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._ident = threading.get_ident()
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Call it there: at once on the loop itself, soon from elsewhere, never once it closed."""
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self._ident:
             function(*args)
         elif not self.loop.is_closed():
             self.loop.call_soon_threadsafe(function, *args)
