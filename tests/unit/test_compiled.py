@@ -88,7 +88,8 @@ OWN_CLASSES = own_classes()
 @pytest.mark.parametrize("path", [*compiled()], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_it_can_be_compiled(path):
     """No await while an exception is handled, no class attribute that overrides an exception's, no
-    name for exceptions of two types, no coroutine in a function of a function, no attribute whose name is a word of C."""
+    name for exceptions of two types, no coroutine in a function of a function, no
+    attribute whose name is a word of C."""
     assert list(against_the_rules(path, OWN_CLASSES)) == []
 
 
