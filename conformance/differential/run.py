@@ -69,6 +69,8 @@ class Run:
 
     def run(self, steps: Sequence) -> Transcript:
         """All steps, then a look at everything, then the store is emptied."""
+        called = (str(step.get("call", "")) for step in steps)
+        self.transcript.sessions = any(name.startswith(("Lock/", "Election/")) for name in called)
         self._begin()
         try:
             for number, step in enumerate(steps):
@@ -124,7 +126,6 @@ class Run:
 
     def _call(self, name: str, request: dict[str, Any], who: str | None = None) -> Answer:
         described = method(name)
-        self._note_session(name)
         metadata = self._tokens.get(who, ()) if who else ()
         self.transcript.requests += 1
         built = message(described.request, request, self.known)
@@ -136,9 +137,6 @@ class Run:
                 told = getattr(part, "range_response", part)
                 self.known.now = max(self.known.now, told.header.revision)
         return answer
-
-    def _note_session(self, name: str) -> None:
-        self.transcript.sessions |= name.startswith(("Lock/", "Election/"))
 
     def _tell(self, label: str, answer: Answer) -> None:
         self.transcript.answers.append((label, answer))
@@ -176,7 +174,6 @@ class Run:
     def _later(self, name: str, step: Step) -> None:
         self.transcript.requests += 1
         request = message(method(step["call"]).request, step["request"], self.known)
-        self._note_session(step["call"])
         call = self._client.later(step["call"], request)
         self._waiting[name] = call, step["queued"]
         self._wait_for_key(step["queued"], lambda found: found or call.done())
