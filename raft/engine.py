@@ -62,6 +62,7 @@ class Engine:
     ) -> None:
         """`identity` is of cluster and member. Raises `LogError`."""
         self.member = member
+        self.on_loop = on_loop
         self.intake = Intake(options)
         self.running = False
         self.adoption: Adoption | None = None
@@ -70,7 +71,6 @@ class Engine:
         self._identity = identity
         self._storage = storage
         self._machine = machine
-        self._on_loop = on_loop
         self._options = options
         self._hooks = hooks
         self._holding = Holding(member)
@@ -94,7 +94,7 @@ class Engine:
 
         Raises `LogError`, if the log is another member's or the state machine cannot go on.
         """
-        begun: asyncio.Future[None] = self._on_loop.loop.create_future()
+        begun: asyncio.Future[None] = self.on_loop.loop.create_future()
         threading.Thread(target=self._run, args=(begun,), name="raft", daemon=True).start()
         await asyncio.wait([begun])
         if begun.exception() is not None:
@@ -180,14 +180,14 @@ class Engine:
                 self._begin()
             except LogError as error:
                 self._storage.abandon()
-                self._on_loop.tell(begun, error)
+                self.on_loop.tell(begun, error)
                 return
             self.running = True
-            self._on_loop.tell(begun)
+            self.on_loop.tell(begun)
             self._serve()
         finally:
             self._copying.abandon()
-            self._on_loop.tell(self.over)
+            self.on_loop.tell(self.over)
 
     def _begin(self) -> None:
         self._storage.set_identity(*self._identity)
@@ -261,7 +261,7 @@ class Engine:
                 return
             member.adopt(snapshot, generation)
         self.adoption = None
-        self._on_loop.tell(adoption.done)
+        self.on_loop.tell(adoption.done)
 
     def _close(self) -> None:
         self.intake.closed = True
@@ -281,12 +281,12 @@ class Engine:
         ticking, timer = self._ticking, self._timer
         ticking.look()
         if timer is None or ticking.due_at < timer.when():
-            self._on_loop.call(self._set_timer)
+            self.on_loop.call(self._set_timer)
 
     def _set_timer(self) -> None:
         self._stop_timer()
         if self.running:
-            self._timer = self._on_loop.loop.call_at(self._ticking.due_at, self._on_timer)
+            self._timer = self.on_loop.loop.call_at(self._ticking.due_at, self._on_timer)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

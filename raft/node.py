@@ -82,18 +82,16 @@ class Node:
         self._transport: Messenger | None = None
         self._snapshots: SnapshotSender | None = None
         self._offered: set[MemberId] = set()
-        self._on_loop_or_none: OnLoop | None = None
         self._engine_or_none: Engine | None = None
-
-    @property
-    def _on_loop(self) -> OnLoop:
-        assert self._on_loop_or_none is not None
-        return self._on_loop_or_none
 
     @property
     def _engine(self) -> Engine:
         assert self._engine_or_none is not None
         return self._engine_or_none
+
+    @property
+    def _on_loop(self) -> OnLoop:
+        return self._engine.on_loop
 
     @property
     def _runs(self) -> bool:
@@ -114,13 +112,12 @@ class Node:
             heartbeat_ticks=limits.heartbeat_ticks,
             cache_bytes_max=limits.cache_bytes_max,
         )
-        self._on_loop_or_none = OnLoop()
         try:
             self._engine_or_none = Engine(
                 Member(self._storage, machine, self, core_options, limits.retention),
                 self._storage,
                 machine,
-                self._on_loop,
+                OnLoop(),
                 identity=(self._cluster_id, self._member_id),
                 options=limits,
                 hooks=self._hooks,
