@@ -6,6 +6,7 @@ from kvshim.api import validate
 from kvshim.api.changes import Changes
 from kvshim.api.header import Headers
 from kvshim.apply.txn import execute_txn, is_serializable
+from kvshim.errors import Compacted
 from kvshim.mvcc.ranges import execute_short_range
 from kvshim.mvcc.slices import SlicePlan
 from kvshim.pb.etcd import rpc_pb2
@@ -121,9 +122,15 @@ class KVService:
         return response
 
     async def compact(self, request: rpc_pb2.CompactionRequest, call: Call) -> Reply:
-        """Forget history up to a revision, at once for readers; `physical` waits for the rows."""
+        """Forget history up to a revision, at once for readers; `physical` waits for the rows:
+        refused as compacted already, for those of the compactions before it, as in etcd."""
         command = Command(compaction=request)
-        response = await self._changes.make(command, rpc_pb2.CompactionResponse, call)
+        try:
+            response = await self._changes.make(command, rpc_pb2.CompactionResponse, call)
+        except Compacted:
+            if request.physical:
+                await self._physical.wait_for_all()
+            raise
         if request.physical:
             await self._physical.wait(Revision(request.revision))
         return response

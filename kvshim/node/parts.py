@@ -271,7 +271,7 @@ async def build(
             stale_reads=config.read_only_without_quorum is WithoutQuorum.STALE_READS,
             logger=logger,
         ),
-        physical=PhysicalCompaction(store.physically_compacted),
+        physical=PhysicalCompaction(store.physically_compacted, lambda: store.compact_revision),
         reports=reports,
         on_fatal=on_fatal,
     )

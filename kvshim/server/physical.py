@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Callable
 
 from kvshim.types import Revision
 
@@ -11,8 +12,10 @@ from kvshim.types import Revision
 class PhysicalCompaction:
     """Follows how far rows were removed. Event loop."""
 
-    def __init__(self, finished: Revision) -> None:
+    def __init__(self, finished: Revision, asked: Callable[[], Revision]) -> None:
+        """`asked` gives the newest revision that a compaction was asked for."""
         self._finished = finished
+        self._asked = asked
         self._sequence = 0
         self._waiting: list[tuple[Revision, int, asyncio.Future[None]]] = []
 
@@ -32,3 +35,7 @@ class PhysicalCompaction:
         self._sequence += 1
         heapq.heappush(self._waiting, (revision, self._sequence, future))
         await future
+
+    async def wait_for_all(self) -> None:
+        """Return once the rows of every compaction so far are gone."""
+        await self.wait(self._asked())

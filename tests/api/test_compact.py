@@ -84,3 +84,16 @@ def test_a_long_history_of_many_keys_is_compacted_piece_by_piece(etcd, prefix):
     after = etcd.list_prefix(prefix, revision=revision)
     assert [(kv.key, kv.value) for kv in after.kvs] == before
     assert after.count == 50
+
+
+def test_one_refused_still_waits_for_the_rows_of_those_before(etcd, prefix):
+    """What a compaction hashed is told once its rows are gone, so that shows whether they are."""
+    etcd.put(prefix)
+    before = etcd.revision()
+    etcd.compact(before, physical=True)
+    calls = [etcd.put_later(prefix + b"%d" % (n % 50), b"%d" % n) for n in range(3000)]
+    revision = max(call.result().header.revision for call in calls)
+    etcd.compact(revision)
+    with refused(COMPACTED):
+        etcd.compact(1, physical=True)
+    assert etcd.hash_kv(revision).compact_revision == before

@@ -64,7 +64,7 @@ class Node:
             members=MemberBook(OWN_ID, (), proposer),
             version=ClusterVersion(1),
             reader=Reader(store, log, self.readers, 5),
-            physical=PhysicalCompaction(store.physically_compacted),
+            physical=PhysicalCompaction(store.physically_compacted, lambda: store.compact_revision),
             reports=Reports(logger, Metrics(config.config.metrics), 10),
             on_fatal=self.failures.append,
         )

@@ -154,7 +154,9 @@ class Server:
                 quota=Quota(-1, lambda: 0, cast(Any, _loud), REQUEST_BYTES_MAX),
                 proposer=proposer,
                 reader=reader,
-                physical=PhysicalCompaction(store.physically_compacted),
+                physical=PhysicalCompaction(
+                    store.physically_compacted, lambda: store.compact_revision
+                ),
                 reports=cast(Any, SimpleNamespace(alarm_changed=_loud)),
                 on_fatal=_fatal,
             )
