@@ -14,7 +14,6 @@ from kvshim.pb.kvshim.command_pb2 import Command
 from kvshim.rpc import Call, Later, Method, Reply, SlicedBody, Unary
 from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.reader import Reader
-from kvshim.types import Revision
 
 
 class KVService:
@@ -122,15 +121,19 @@ class KVService:
         return response
 
     async def compact(self, request: rpc_pb2.CompactionRequest, call: Call) -> Reply:
-        """Forget history up to a revision, at once for readers; `physical` waits for the rows:
-        refused as compacted already, for those of the compactions before it, as in etcd."""
+        """Forget history up to a revision, at once for readers. `physical` waits for the rows of
+        every compaction so far, as etcd does, where this one was done before and is refused, too.
+        """
         command = Command(compaction=request)
+        response: rpc_pb2.CompactionResponse | None = None
+        refusal: Compacted | None = None
         try:
             response = await self._changes.make(command, rpc_pb2.CompactionResponse, call)
-        except Compacted:
-            if request.physical:
-                await self._physical.wait_for_all()
-            raise
+        except Compacted as error:
+            refusal = error
         if request.physical:
-            await self._physical.wait(Revision(request.revision))
+            await self._physical.wait()
+        if response is None:
+            assert refusal is not None
+            raise refusal
         return response

@@ -39,10 +39,11 @@ _SORT_KEYS: Final[dict[int, Callable[[KeyValue], int | bytes]]] = {
 class RangeResult:
     """A range's answer. Each element of `kvs` is one or more framed pairs, end to end.
 
-    Each read makes one, and mypyc does not compile what makes a dataclass.
+    `next_key` is where a plain list goes on that has more. Each read makes one of these, and mypyc
+    does not compile what makes a dataclass.
     """
 
-    __slots__ = ("count", "kvs", "more", "returned", "revision")
+    __slots__ = ("count", "kvs", "more", "next_key", "returned", "revision")
 
     def __init__(
         self, revision: Revision, kvs: list[bytes], count: int, *, more: bool, returned: int = 0
@@ -52,6 +53,7 @@ class RangeResult:
         self.count = count
         self.more = more
         self.returned = returned
+        self.next_key: bytes | None = None
 
     def encode(self, header: bytes) -> bytes:
         """The whole RangeResponse; `header` is an encoded ResponseHeader."""
@@ -159,13 +161,16 @@ def measure_list(
     wanted = rows_wanted(limit)
     parts = list(view.parts(keys, at, wanted))
     count = returned = sum(part.rows for part in parts)
+    next_key = None
     if returned == wanted:
         count = remaining(view, keys, at)
-        behind = KeyRange(parts[-1].keys.end or b"", keys.end)
+        next_key = parts[-1].keys.end or b""
         if count > returned and view.counts is not None:
-            view.counts.put(behind, at, count - returned)
-    more = count > returned
-    return RangeResult(view.revision, [], count, more=more, returned=returned), parts
+            view.counts.put(KeyRange(next_key, keys.end), at, count - returned)
+    result = RangeResult(view.revision, [], count, more=count > returned, returned=returned)
+    if result.more:
+        result.next_key = next_key
+    return result, parts
 
 
 def rows_wanted(limit: int) -> int:

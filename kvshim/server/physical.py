@@ -27,15 +27,12 @@ class PhysicalCompaction:
             if not future.done():
                 future.set_result(None)
 
-    async def wait(self, revision: Revision) -> None:
-        """Return once the rows that a compaction to `revision` removes are gone."""
+    async def wait(self) -> None:
+        """Return once the rows of every compaction so far are gone."""
+        revision = self._asked()
         if revision <= self._finished:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sequence += 1
         heapq.heappush(self._waiting, (revision, self._sequence, future))
         await future
-
-    async def wait_for_all(self) -> None:
-        """Return once the rows of every compaction so far are gone."""
-        await self.wait(self._asked())

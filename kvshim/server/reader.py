@@ -25,6 +25,7 @@ from kvshim.mvcc.turn import TurnReads
 from kvshim.mvcc.view import ReadView
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.server.leadership import Leadership
+from kvshim.server.next_pages import NextPages
 from kvshim.server.read_ahead import ReadAhead
 from kvshim.server.read_index import ReadIndices
 from raft import interface as raft
@@ -55,6 +56,7 @@ class Reader:
         self._turn_reads = TurnReads(store)
         self._log = log
         self._executor = executor
+        self._next_pages = NextPages(store, self._begin)
         self._timeout_seconds = timeout_seconds
         self._leadership = leadership
         self._indices: ReadIndices | None = None
@@ -216,8 +218,16 @@ class Reader:
         return await self._begin(partial(self._read, function))
 
     async def open_range(self, request: rpc_pb2.RangeRequest) -> RangeResult | SlicePlan:
-        """Read a range on a reader thread; a long one is planned, to be read in slices."""
-        return await self.on_thread(partial(open_range, self._store, request))
+        """Read a range on a reader thread; a long one is planned, to be read in slices.
+
+        Of a list that comes in pages, the next page may have been read already.
+        """
+        opened: RangeResult | SlicePlan | None = await self._next_pages.take(request)
+        if opened is None:
+            opened = await self.on_thread(partial(open_range, self._store, request))
+        if isinstance(opened, RangeResult):
+            self._next_pages.read_behind(request, opened)
+        return opened
 
     async def slices(self, plan: SlicePlan, header: bytes) -> AsyncIterator[bytes]:
         """The whole response of a plan, slice by slice, each read while those before it leave.
