@@ -24,4 +24,4 @@ def large(trial: Trial) -> Outcome:
     return Outcome(figures, {"phases": phases})
 
 
-LARGE = Measurement("large", "the load on a large store", large, rounds=1)
+LARGE = Measurement("large", "the load on a large store", large)

@@ -215,10 +215,11 @@ def test_what_fails_on_a_server_is_named_and_everything_else_goes_on(root: Path)
 def test_the_command_line_chooses_measurements_rounds_and_sizes():
     usual = command.plan_of(command.parse([]))
     assert "hour" not in [one.name for one in usual.measurements]
-    assert {usual.rounds(one) for one in usual.measurements if one.name == "large"} == {1}
+    rounds = {one.name: usual.rounds(one) for one in usual.measurements}
+    assert (rounds["load"], rounds["large"], rounds["idle"]) == (3, 3, 1)
 
     full = command.plan_of(command.parse(["--full"]))
-    assert {one.name: full.rounds(one) for one in full.measurements}["large"] == 3
+    assert {one.name: full.rounds(one) for one in full.measurements}["idle"] == 3
 
     options = command.parse(["--only", "get,watch", "--rounds", "2", "--objects", "50"])
     chosen = command.plan_of(options)
