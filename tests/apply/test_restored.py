@@ -64,7 +64,7 @@ class Node:
             members=MemberBook(OWN_ID, (), proposer),
             version=ClusterVersion(1),
             reader=Reader(store, log, self.readers, 5),
-            physical=PhysicalCompaction(store.physically_compacted, lambda: store.compact_revision),
+            physical=PhysicalCompaction(store.physically_compacted, lambda: Revision(10)),
             reports=Reports(logger, Metrics(config.config.metrics), 10),
             on_fatal=self.failures.append,
         )
@@ -196,7 +196,7 @@ async def test_leases_alarms_and_waiting_reads_follow_the_snapshot(tmp_path: Pat
         await asyncio.to_thread(ahead.settle)
         assert await asyncio.to_thread(eventually, lambda: ahead.store.physically_compacted == 10)
         waiting = asyncio.create_task(work.reader.applied(ahead.handed))
-        physical = asyncio.create_task(work.physical.wait(Revision(10)))
+        physical = asyncio.create_task(work.physical.wait())
         snapshot = await asyncio.to_thread(ahead.copy_to, node.member)
         await asyncio.to_thread(node.member.install, *snapshot)
         async with asyncio.timeout(10):
