@@ -121,19 +121,17 @@ class KVService:
         return response
 
     async def compact(self, request: rpc_pb2.CompactionRequest, call: Call) -> Reply:
-        """Forget history up to a revision, at once for readers. `physical` waits for the rows of
-        every compaction so far, as etcd does, where this one was done before and is refused, too.
+        """Forget history up to a revision, at once for readers. `physical` waits, as in etcd, for
+        the rows of every compaction so far, even if this one is refused as done before.
         """
+        answer: rpc_pb2.CompactionResponse | Compacted
         command = Command(compaction=request)
-        response: rpc_pb2.CompactionResponse | None = None
-        refusal: Compacted | None = None
         try:
-            response = await self._changes.make(command, rpc_pb2.CompactionResponse, call)
-        except Compacted as error:
-            refusal = error
+            answer = await self._changes.make(command, rpc_pb2.CompactionResponse, call)
+        except Compacted as refusal:
+            answer = refusal
         if request.physical:
             await self._physical.wait()
-        if response is None:
-            assert refusal is not None
-            raise refusal
-        return response
+        if isinstance(answer, Compacted):
+            raise answer
+        return answer

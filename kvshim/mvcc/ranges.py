@@ -161,15 +161,13 @@ def measure_list(
     wanted = rows_wanted(limit)
     parts = list(view.parts(keys, at, wanted))
     count = returned = sum(part.rows for part in parts)
-    next_key = None
     if returned == wanted:
         count = remaining(view, keys, at)
-        next_key = parts[-1].keys.end or b""
-        if count > returned and view.counts is not None:
-            view.counts.put(KeyRange(next_key, keys.end), at, count - returned)
     result = RangeResult(view.revision, [], count, more=count > returned, returned=returned)
     if result.more:
-        result.next_key = next_key
+        result.next_key = next_key = parts[-1].keys.end or b""
+        if view.counts is not None:
+            view.counts.put(KeyRange(next_key, keys.end), at, count - returned)
     return result, parts
 
 
