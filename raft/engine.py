@@ -1,11 +1,11 @@
 """The core at work: on the raft thread, and on the event loop while that thread sleeps.
 
 The thread sleeps until something comes, takes all that waits, sends what may leave before the disk,
-makes the rest durable with one fsync and hands over what is committed; while the state machine
-applies one batch on a thread of its own, the next one is already being written. It does nothing
-else, so a disk that hangs keeps heartbeats from leaving and another member takes over. While it
-sleeps, the event loop uses the core itself for time, reads and heartbeats, which seldom need the
-disk (`now_or_soon`).
+makes the rest durable with one fsync and hands over what is committed. The state machine applies
+on a thread of its own, while the next batch is already being written, or on this one, in a moment.
+It does nothing else, so a disk that hangs keeps heartbeats from leaving and another member takes
+over. While it sleeps, the event loop uses the core itself for time, reads and heartbeats, which
+seldom need the disk (`now_or_soon`).
 """
 
 from __future__ import annotations

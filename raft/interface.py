@@ -102,8 +102,9 @@ class StateMachine(Protocol):
     def apply(self, entries: Sequence[Entry]) -> None:
         """Take committed entries, in order, each exactly once; must not wait.
 
-        When their effects are committed, `ReplicatedLog.applied` is called. An entry of kind
-        CONF_CHANGE holds a `ConfChange`, for the state machine's own list of members.
+        It may apply at once what takes no longer than a moment: heartbeats wait for it. When their
+        effects are committed, `ReplicatedLog.applied` is called. An entry of kind CONF_CHANGE
+        holds a `ConfChange`, for the state machine's own list of members.
         """
 
     def applied_index(self) -> Index:

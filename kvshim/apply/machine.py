@@ -1,9 +1,14 @@
-"""The state machine that the replicated log drives: one thread, one SQLite transaction a batch.
+"""The state machine that the replicated log drives: one SQLite transaction a batch.
 
-The log hands over durable, committed entries; this thread applies as many as wait in one
+The log hands over durable, committed entries. A thread applies as many as wait in one
 transaction, with `applied_index` inside, and only after its COMMIT hands answers and events to the
 event loop. Between batches it gives the store a slice of time for compaction and checkpoints.
 A snapshot that the log wants takes the store's place between two batches.
+
+While that thread rests, the log's own applies what takes no longer than a moment: to wake another,
+whose data the processor's caches have lost by then, costs more than most batches themselves. Where
+syncing takes longer than applying, both go on side by side on their two threads. What is said
+elsewhere of the apply thread is true of the one that applies.
 
 A store that is damaged, or differs from the others', is replaced too: applying is held, what comes
 waits, and the leader's store takes this one's place (`kvshim.server.resync`).
@@ -26,6 +31,7 @@ from kvshim.apply.dispatch import Applier
 from kvshim.apply.members import apply_change, members_of, membership_of
 from kvshim.apply.outcome import BatchOutcome, Effect, Outcome, Restored
 from kvshim.apply.rolling import RollingHash
+from kvshim.apply.short import command_of, short_commands
 from kvshim.apply.snapshots import Generations
 from kvshim.auth.book import AuthBook
 from kvshim.auth.state import AuthState
@@ -57,6 +63,12 @@ HOLD_SECONDS_MAX = 30.0
 
 INSTALLED_POLL_SECONDS = 0.5
 
+FAST_SYNC_SECONDS = 0.002
+"""While the log takes longer to sync, the next batch is written while this one is applied."""
+
+SHORT_SECONDS = 0.02
+"""While batches take longer, they do not keep the log from its heartbeats."""
+
 
 class BatchTiming(NamedTuple):
     """How long a batch took, and the COMMIT within it, in seconds."""
@@ -75,8 +87,9 @@ class _Installation:
 class ApplyMachine:
     """Implements `raft.interface.StateMachine` on the store.
 
-    `deliver`, `on_fatal` and `observe` are called on the apply thread. The totals count what was
-    applied since the start, and may be read anywhere. Without `generations` it takes no snapshots.
+    `deliver`, `on_fatal` and `observe` are called on the thread that applies: the apply thread, or
+    the log's. The totals count what was applied since the start, and may be read anywhere. Without
+    `generations` it takes no snapshots.
     """
 
     def __init__(
@@ -86,7 +99,10 @@ class ApplyMachine:
         on_fatal: Callable[[BaseException], None],
         observe: Callable[[BatchTiming], None],
         generations: Generations | None = None,
+        *,
+        sync_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """`sync_seconds` tells, on the log's thread, how long its last write took."""
         self._store = store
         self._deliver = deliver
         self._on_fatal = on_fatal
@@ -103,6 +119,10 @@ class ApplyMachine:
         self._woken = False
         self._held = False
         self._at_rest = False
+        self._idle = False
+        self._lent = False
+        self._sync_seconds = sync_seconds
+        self._batch_seconds = 0.0
         self._installing = False
         self.rolling = RollingHash(store.applied_index)
         self.on_applied: Callable[[Index], None] = lambda _: None
@@ -160,11 +180,47 @@ class ApplyMachine:
                 self._changed.wait(INSTALLED_POLL_SECONDS)
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Queue committed entries; how many there may be is the log's to bound."""
+        """Apply committed entries or queue them; how many there may be is the log's to bound."""
+        if (commands := self._claim(entries)) is not None:
+            self._apply_here(entries, commands)
+            return
         with self._changed:
             self._queue.extend(entries)
             self._pending_bytes += sum(len(entry.data) for entry in entries)
             self._changed.notify_all()
+
+    def _claim(self, entries: Sequence[Entry]) -> list[Command | None] | None:
+        """The commands of entries that this thread may apply at once, else None."""
+        fast = self._sync_seconds() < FAST_SYNC_SECONDS and self._batch_seconds < SHORT_SECONDS
+        if not self._idle or not fast or not self._store.may_write_now:
+            return None
+        commands = short_commands(entries)
+        if commands is None:
+            return None
+        with self._changed:
+            if not self._idle or self._has_work:
+                return None
+            self._lent = True
+        return commands
+
+    def _apply_here(self, entries: Sequence[Entry], commands: list[Command | None]) -> None:
+        failed = False
+        try:
+            self._try_batch(entries, commands)
+        except BaseException as error:
+            failed = True
+            self._on_fatal(error)
+        with self._changed:
+            self._lent = False
+            self._stopping = self._stopping or failed
+            if self._has_work:  # The thread, woken meanwhile, waits for this.
+                self._changed.notify_all()
+
+    @property
+    def _has_work(self) -> bool:
+        """Is there anything that the thread should not rest for? Under `_changed`."""
+        waits = bool(self._queue) or self._woken or self._installation is not None
+        return waits or self._held or self._stopping
 
     def pending_bytes(self) -> int:
         """Bytes of entries handed over and not yet taken up."""
@@ -205,23 +261,35 @@ class ApplyMachine:
 
     def _work(self, entries: list[Entry]) -> bool:
         """Apply these, or nothing, and look after the store; True if more of that waits."""
-        applied = self._store.applied_index
+        if entries and not self._try_batch(entries, [command_of(entry) for entry in entries]):
+            return True
         try:
-            if entries:
-                self._apply_batch(entries)
             return self._store.between_batches()
         except CorruptStore as error:
-            if not self.on_corrupt(error):
-                raise StorageError(f"{error}: restore a backup of this, the only member") from error
-            with self._changed:
-                self._held = True
-                if entries and self._store.applied_index == applied:
-                    self._queue.extendleft(reversed(entries))
-                    self._pending_bytes += sum(len(entry.data) for entry in entries)
-            with self._store.read() as view:
-                self._applier = Applier.of(view, self.auth)
-            self.rolling.begin(self._store.applied_index)
+            self._hold_damaged(error, [])
             return True
+
+    def _try_batch(self, entries: Sequence[Entry], commands: list[Command | None]) -> bool:
+        """Apply these; if the store turns out to be damaged, hold applying and return False."""
+        applied = self._store.applied_index
+        try:
+            self._apply_batch(entries, commands)
+        except CorruptStore as error:
+            self._hold_damaged(error, entries if self._store.applied_index == applied else [])
+            return False
+        return True
+
+    def _hold_damaged(self, error: CorruptStore, unapplied: Sequence[Entry]) -> None:
+        """Leave a damaged store alone; what is not applied waits for the one that replaces it."""
+        if not self.on_corrupt(error):
+            raise StorageError(f"{error}: restore a backup of this, the only member") from error
+        with self._changed:
+            self._held = True
+            self._queue.extendleft(reversed(unapplied))
+            self._pending_bytes += sum(len(entry.data) for entry in unapplied)
+        with self._store.read() as view:
+            self._applier = Applier.of(view, self.auth)
+        self.rolling.begin(self._store.applied_index)
 
     def copy(self, path: Path) -> SnapshotMeta:
         """Write the store as of one moment to a new file. Any thread; raises `LogError`."""
@@ -262,9 +330,12 @@ class ApplyMachine:
     ) -> list[Entry] | _Installation | None:
         """What comes next; no entries when upkeep should go on, None to end."""
         with self._changed:
-            idle = not (self._queue or more_upkeep or self._stopping or self._woken)
-            if idle and self._installation is None and not self._held:
+            if not more_upkeep and not self._has_work:
+                self._idle = True
                 self._changed.wait()
+                while self._lent:
+                    self._changed.wait()
+                self._idle = False
             if self._held:
                 self._rest()
             self._woken = False
@@ -311,20 +382,19 @@ class ApplyMachine:
             Restored(store.revision, snapshot.index, compacted, leases, alarms, members, version)
         )
 
-    def _apply_batch(self, entries: Sequence[Entry]) -> None:
+    def _apply_batch(self, entries: Sequence[Entry], commands: Sequence[Command | None]) -> None:
         started = time.perf_counter()
         answers: list[tuple[int, Message | RequestError]] = []
         events: list[Event] = []
         effects: list[Effect] = []
         rolling = self.rolling
         with self._store.write() as batch:
-            for entry in entries:
+            for entry, command in zip(entries, commands, strict=True):
                 if entry.kind is EntryKind.CONF_CHANGE:
                     command_id, applied = apply_change(batch, ConfChange.decode(entry.data))
                     answers.append((command_id, applied.response))
                     effects.extend(applied.effects)
-                elif entry.data:
-                    command = Command.FromString(entry.data)
+                elif command is not None:
                     applied = self._applier.apply(batch, command, entry.term, entry.index)
                     answers.append((command.id, applied.response))
                     events.extend(applied.events)
@@ -336,13 +406,14 @@ class ApplyMachine:
             self._applier.auth.publish()
             committing = time.perf_counter()
         ended = time.perf_counter()
+        self._batch_seconds = ended - started
         revision, index = self._store.revision, entries[-1].index
         self.on_applied(index)
         self._deliver(BatchOutcome(revision, index, answers, events, effects))
         puts = sum(event.kind is EventKind.PUT for event in events)
         self.puts_total += puts
         self.deletions_total += len(events) - puts
-        self._observe(BatchTiming(len(entries), ended - started, ended - committing))
+        self._observe(BatchTiming(len(entries), self._batch_seconds, ended - committing))
 
 
 def refuse_damage(view: ReadView) -> None:

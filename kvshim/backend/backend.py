@@ -198,6 +198,11 @@ class Backend:
             raise
         self._short_readers.give_back(session)
 
+    @property
+    def may_write_now(self) -> bool:
+        """True while no checkpoint needs the writer to wait."""
+        return self.checkpointer.has_room and not self.gate.closed
+
     def begin_write(self) -> Session:
         """The writing connection in a transaction; waits for a checkpoint that needs a pause."""
         if self.failure is not None:

@@ -106,13 +106,15 @@ class Checkpointer:
         A reader that pins the WAL, from outside or a copy of the store, must not stop writes: then
         the WAL grows.
         """
-        if self._has_room() or self._worker is None:
+        if self.has_room or self._worker is None:
             return
         self._wake.set()
         with self._ran:
-            self._ran.wait_for(self._has_room, timeout=WRITER_WAIT_SECONDS)
+            self._ran.wait_for(lambda: self.has_room, timeout=WRITER_WAIT_SECONDS)
 
-    def _has_room(self) -> bool:
+    @property
+    def has_room(self) -> bool:
+        """May the writer go on, as far as the WAL's length matters?"""
         limit = self._options.wal_bytes_max * WAL_SLACK
         held = self._pinned_since is not None or self._gate.copying
         return self._wal_bytes <= limit or held

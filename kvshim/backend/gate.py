@@ -25,6 +25,11 @@ class Gate:
         self._next_read = 0
         self._copies: dict[int, float] = {}
 
+    @property
+    def closed(self) -> bool:
+        """Does a checkpoint keep new transactions waiting?"""
+        return self._closed
+
     def enter_write(self) -> None:
         """Wait until the writer may begin a transaction."""
         with self._changed:

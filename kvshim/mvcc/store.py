@@ -162,6 +162,11 @@ class Store:
         """A context manager: a transaction that commits at its end. Apply thread."""
         return WriteBatch(self)
 
+    @property
+    def may_write_now(self) -> bool:
+        """Would a batch begin without waiting for a checkpoint? Any thread."""
+        return self.backend.may_write_now
+
     def compactions_committed(self, compactions: list[tuple[Revision, Revision]]) -> None:
         """Logical compactions, each with the one before it; called by the batch that made them."""
         if compactions:

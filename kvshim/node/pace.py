@@ -26,9 +26,11 @@ class DiskPace:
         self._now = now
         self._seconds: list[float] = []
         self._not_before = now()
+        self.newest_seconds = 0.0
 
     def slow_median(self, seconds: float) -> float | None:
         """The median of the last writes if that is worth telling now."""
+        self.newest_seconds = seconds
         self._seconds.append(seconds)
         if len(self._seconds) < WRITES:
             return None

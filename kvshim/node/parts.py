@@ -275,7 +275,14 @@ async def build(
         reports=reports,
         on_fatal=on_fatal,
     )
-    machine = ApplyMachine(store, delivery.post, on_fatal, reports.applied, storage.generations)
+    machine = ApplyMachine(
+        store,
+        delivery.post,
+        on_fatal,
+        reports.applied,
+        storage.generations,
+        sync_seconds=reports.sync_seconds,
+    )
     machine.on_applied = log.applied
     store.on_work = machine.wake
     store.on_compacted = delivery.post_compacted

@@ -34,6 +34,10 @@ class Reports:
         if median is not None:
             self.logger.warn(Event.SLOW_DISK, median_seconds=round(median, 3))
 
+    def sync_seconds(self) -> float:
+        """How long the log's last write took; log thread."""
+        return self.pace.newest_seconds
+
     def snapshot_sent(self, member: int, index: int, reason: str) -> None:
         """A snapshot for another member arrived, or did not; event loop."""
         named = f"{member:x}"
@@ -47,7 +51,7 @@ class Reports:
         self.logger.warn(Event.SLOW_FSYNC, took_seconds=round(seconds, 3))
 
     def applied(self, timing: BatchTiming) -> None:
-        """The apply thread committed a batch."""
+        """A batch was committed; the thread that applied it."""
         self.metrics.apply.batch_seconds.observe(timing.seconds)
         self.metrics.apply.batch_size.observe(timing.entries)
         self.metrics.disk.backend_commit_seconds.observe(timing.commit_seconds)

@@ -23,3 +23,9 @@ def test_most_writes_slow_are_told_and_then_not_for_a_while() -> None:
 
 def test_spikes_of_a_good_disk_are_not() -> None:
     assert told(DiskPace(), [0.001, 0.001, 0.300] * 10 * WRITES) == []
+
+
+def test_the_last_write_is_known():
+    pace = DiskPace()
+    told(pace, [0.001, 0.300])
+    assert pace.newest_seconds == 0.300
