@@ -5,10 +5,10 @@ transaction, with `applied_index` inside, and only after its COMMIT hands answer
 event loop. Between batches it gives the store a slice of time for compaction and checkpoints.
 A snapshot that the log wants takes the store's place between two batches.
 
-While that thread rests, the log's own applies what takes no longer than a moment: to wake another,
-whose data the processor's caches have lost by then, costs more than most batches themselves. Where
-syncing takes longer than applying, both go on side by side on their two threads. What is said
-elsewhere of the apply thread is true of the one that applies.
+While that thread rests, the log's own applies what takes no longer than a moment: to wake another
+for it took a tenth of a write's CPU (ADR 0009). Where syncing takes longer than applying, both go
+on side by side on their two threads. What is said elsewhere of the apply thread is true of the one
+that applies.
 
 A store that is damaged, or differs from the others', is replaced too: applying is held, what comes
 waits, and the leader's store takes this one's place (`kvshim.server.resync`).
