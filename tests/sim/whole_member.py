@@ -18,6 +18,7 @@ from kvshim.apply.members import removed_of
 from kvshim.apply.outcome import Outcome as ApplyOutcome
 from kvshim.errors import StorageError
 from kvshim.mvcc.store import Store
+from kvshim.pb.kvshim.command_pb2 import Command
 from raft.core import CoreOptions, Entry, Node, ReadState, SnapshotOrder
 from raft.core.messages import InstallSnapshot, Message
 from raft.core.ready import Ready
@@ -51,9 +52,9 @@ class _SeenMachine(ApplyMachine):
 
     before: Callable[[Sequence[Entry]], None]
 
-    def _apply_batch(self, entries: Sequence[Entry]) -> None:
+    def _apply_batch(self, entries: Sequence[Entry], commands: Sequence[Command | None]) -> None:
         self.before(entries)
-        super()._apply_batch(entries)
+        super()._apply_batch(entries, commands)
 
 
 @dataclass(slots=True)
