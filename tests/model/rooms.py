@@ -153,6 +153,10 @@ class Rooms:
                     len(self.told[watch_id]) < count for watch_id, count in wanted.items()
                 ):
                     self._take(await self._client.next())
+                # Whoever is to be told of nothing may still have to look, and a compaction that
+                # came before that would be what it is told of.
+                while self._hub.slow_watcher_count:  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.001)
                 await asyncio.sleep(0)
                 while not self._client.call.responses.empty():
                     self._take(await self._client.next())
