@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -261,7 +261,7 @@ class ApplyMachine:
 
     def _work(self, entries: list[Entry]) -> bool:
         """Apply these, or nothing, and look after the store; True if more of that waits."""
-        if entries and not self._try_batch(entries, [command_of(entry) for entry in entries]):
+        if entries and not self._try_batch(entries, map(command_of, entries)):
             return True
         try:
             return self._store.between_batches()
@@ -269,7 +269,7 @@ class ApplyMachine:
             self._hold_damaged(error, [])
             return True
 
-    def _try_batch(self, entries: Sequence[Entry], commands: list[Command | None]) -> bool:
+    def _try_batch(self, entries: Sequence[Entry], commands: Iterable[Command | None]) -> bool:
         """Apply these; if the store turns out to be damaged, hold applying and return False."""
         applied = self._store.applied_index
         try:
@@ -382,7 +382,7 @@ class ApplyMachine:
             Restored(store.revision, snapshot.index, compacted, leases, alarms, members, version)
         )
 
-    def _apply_batch(self, entries: Sequence[Entry], commands: Sequence[Command | None]) -> None:
+    def _apply_batch(self, entries: Sequence[Entry], commands: Iterable[Command | None]) -> None:
         started = time.perf_counter()
         answers: list[tuple[int, Message | RequestError]] = []
         events: list[Event] = []

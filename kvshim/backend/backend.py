@@ -201,7 +201,7 @@ class Backend:
     @property
     def may_write_now(self) -> bool:
         """True while no checkpoint needs the writer to wait."""
-        return self.checkpointer.has_room and not self.gate.closed
+        return self.checkpointer.has_room() and not self.gate.closed
 
     def begin_write(self) -> Session:
         """The writing connection in a transaction; waits for a checkpoint that needs a pause."""

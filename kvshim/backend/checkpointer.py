@@ -106,13 +106,12 @@ class Checkpointer:
         A reader that pins the WAL, from outside or a copy of the store, must not stop writes: then
         the WAL grows.
         """
-        if self.has_room or self._worker is None:
+        if self.has_room() or self._worker is None:
             return
         self._wake.set()
         with self._ran:
-            self._ran.wait_for(lambda: self.has_room, timeout=WRITER_WAIT_SECONDS)
+            self._ran.wait_for(self.has_room, timeout=WRITER_WAIT_SECONDS)
 
-    @property
     def has_room(self) -> bool:
         """May the writer go on, as far as the WAL's length matters?"""
         limit = self._options.wal_bytes_max * WAL_SLACK

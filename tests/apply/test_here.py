@@ -67,6 +67,15 @@ def rest(member: Member) -> None:
     assert eventually(lambda: member.machine._idle)
 
 
+def apply_on_a_log_that_is_held_up(member: Member, told: Told) -> threading.Thread:
+    """The log's thread, in the midst of a batch until `told.gate` is set."""
+    told.gate.clear()
+    log = threading.Thread(target=member.apply, args=(put(2),))
+    log.start()
+    assert told.told.wait(WAIT_SECONDS)
+    return log
+
+
 def txn(**fields: object) -> Command:
     return Command(id=1, txn=rpc_pb2.TxnRequest(**fields))
 
@@ -202,10 +211,7 @@ def test_a_checkpoint_that_needs_a_pause_does_not_keep_the_log_waiting(member: M
 def test_applying_is_held_only_when_the_batch_on_the_logs_thread_is_done(
     member: Member, told: Told
 ):
-    told.gate.clear()
-    log = threading.Thread(target=member.apply, args=(put(2),))
-    log.start()
-    assert told.told.wait(WAIT_SECONDS)
+    log = apply_on_a_log_that_is_held_up(member, told)
     held: list[int] = []
     holder = threading.Thread(target=lambda: held.append(member.machine.hold()))
     holder.start()
@@ -224,10 +230,7 @@ def test_applying_is_held_only_when_the_batch_on_the_logs_thread_is_done(
 
 
 def test_stopping_waits_for_the_batch_on_the_logs_thread(member: Member, told: Told):
-    told.gate.clear()
-    log = threading.Thread(target=member.apply, args=(put(2),))
-    log.start()
-    assert told.told.wait(WAIT_SECONDS)
+    log = apply_on_a_log_that_is_held_up(member, told)
     stopping = threading.Thread(target=member.machine.stop)
     stopping.start()
     assert eventually(lambda: member.machine._stopping)
@@ -247,10 +250,7 @@ def test_upkeep_asked_for_meanwhile_is_done_afterwards(
         upkeep.set()
         return False
 
-    told.gate.clear()
-    log = threading.Thread(target=member.apply, args=(put(2),))
-    log.start()
-    assert told.told.wait(WAIT_SECONDS)
+    log = apply_on_a_log_that_is_held_up(member, told)
     monkeypatch.setattr(member.store, "between_batches", between_batches)
     member.machine.wake()
     assert not upkeep.wait(0.05)
