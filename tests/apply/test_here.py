@@ -234,6 +234,7 @@ def test_stopping_waits_for_the_batch_on_the_logs_thread(member: Member, told: T
     stopping = threading.Thread(target=member.machine.stop)
     stopping.start()
     assert eventually(lambda: member.machine._stopping)
+    member.machine._worker.join(0.05)
     assert member.machine._worker.is_alive()
     told.gate.set()
     log.join(WAIT_SECONDS)
