@@ -1,9 +1,10 @@
-"""The state machine that the replicated log drives: one SQLite transaction a batch.
+"""The state machine that the replicated log drives: it applies entries in batches.
 
 The log hands over durable, committed entries. A thread applies as many as wait in one
-transaction, with `applied_index` inside, and only after its COMMIT hands answers and events to the
-event loop. Between batches it gives the store a slice of time for compaction and checkpoints.
-A snapshot that the log wants takes the store's place between two batches.
+transaction, with `applied_index` inside, and only at its end hands answers and events to the event
+loop. Short batches may share a transaction (`kvshim.backend.writer`). Between batches it gives the
+store a slice of time for compaction and checkpoints. A snapshot that the log wants takes the
+store's place between two batches.
 
 While that thread rests, the log's own applies what takes no longer than a moment: to wake another
 for it took a tenth of a write's CPU (ADR 0009). Where syncing takes longer than applying, both go
@@ -19,7 +20,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -71,11 +72,11 @@ SHORT_SECONDS = 0.02
 
 
 class BatchTiming(NamedTuple):
-    """How long a batch took, and the COMMIT within it, in seconds."""
+    """How long a batch took, and each COMMIT since the one before, in seconds."""
 
     entries: int
     seconds: float
-    commit_seconds: float
+    commit_seconds: list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class ApplyMachine:
         self._installing = False
         self.rolling = RollingHash(store.applied_index)
         self.on_applied: Callable[[Index], None] = lambda _: None
-        """Called on the apply thread when a batch is committed or a snapshot in use."""
+        """Called on the apply thread when a batch is applied or a snapshot in use."""
         self.on_corrupt: Callable[[CorruptStore], bool] = lambda _: False
         """Called on the apply thread when the file is damaged: False to end, True to be held."""
         self.puts_total = 0
@@ -232,7 +233,7 @@ class ApplyMachine:
             return membership_of(view)
 
     def applied_index(self) -> Index:
-        """The last index whose effects are committed in the store."""
+        """The last index whose effects every read of the store sees."""
         return Index(self._store.applied_index)
 
     def durable_index(self) -> Index:
@@ -261,7 +262,7 @@ class ApplyMachine:
 
     def _work(self, entries: list[Entry]) -> bool:
         """Apply these, or nothing, and look after the store; True if more of that waits."""
-        if entries and not self._try_batch(entries, map(command_of, entries)):
+        if entries and not self._try_batch(entries, short_commands(entries)):
             return True
         try:
             return self._store.between_batches()
@@ -269,11 +270,14 @@ class ApplyMachine:
             self._hold_damaged(error, [])
             return True
 
-    def _try_batch(self, entries: Sequence[Entry], commands: Iterable[Command | None]) -> bool:
-        """Apply these; if the store turns out to be damaged, hold applying and return False."""
+    def _try_batch(self, entries: Sequence[Entry], short: Sequence[Command | None] | None) -> bool:
+        """Apply these; if the store turns out to be damaged, hold applying and return False.
+
+        `short` are their commands, when they are a short batch.
+        """
         applied = self._store.applied_index
         try:
-            self._apply_batch(entries, commands)
+            self._apply_batch(entries, short)
         except CorruptStore as error:
             self._hold_damaged(error, entries if self._store.applied_index == applied else [])
             return False
@@ -382,13 +386,16 @@ class ApplyMachine:
             Restored(store.revision, snapshot.index, compacted, leases, alarms, members, version)
         )
 
-    def _apply_batch(self, entries: Sequence[Entry], commands: Iterable[Command | None]) -> None:
+    def _apply_batch(
+        self, entries: Sequence[Entry], short: Sequence[Command | None] | None
+    ) -> None:
         started = time.perf_counter()
         answers: list[tuple[int, Message | RequestError]] = []
         events: list[Event] = []
         effects: list[Effect] = []
         rolling = self.rolling
-        with self._store.write() as batch:
+        commands = map(command_of, entries) if short is None else short
+        with self._store.write(stays_open=short is not None) as batch:
             for entry, command in zip(entries, commands, strict=True):
                 if entry.kind is EntryKind.CONF_CHANGE:
                     command_id, applied = apply_change(batch, ConfChange.decode(entry.data))
@@ -404,16 +411,15 @@ class ApplyMachine:
             rolling.fold(batch)
             batch.set_applied(entries[-1].index, entries[-1].term)
             self._applier.auth.publish()
-            committing = time.perf_counter()
-        ended = time.perf_counter()
-        self._batch_seconds = ended - started
+        self._batch_seconds = time.perf_counter() - started
         revision, index = self._store.revision, entries[-1].index
         self.on_applied(index)
         self._deliver(BatchOutcome(revision, index, answers, events, effects))
         puts = sum(event.kind is EventKind.PUT for event in events)
         self.puts_total += puts
         self.deletions_total += len(events) - puts
-        self._observe(BatchTiming(len(entries), self._batch_seconds, ended - committing))
+        commits = self._store.commit_seconds()
+        self._observe(BatchTiming(len(entries), self._batch_seconds, commits))
 
 
 def refuse_damage(view: ReadView) -> None:

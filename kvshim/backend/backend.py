@@ -22,6 +22,7 @@ from kvshim.backend.opening import open_or_create
 from kvshim.backend.options import BackendOptions
 from kvshim.backend.readers import ReaderPool, ShortReaders
 from kvshim.backend.session import Session, open_reader, open_writer, storage_error
+from kvshim.backend.writer import Writer
 from kvshim.errors import StartupError, StorageError
 
 __all__ = ["Backend", "BackendOptions", "Sizes"]
@@ -53,21 +54,17 @@ class Backend:
     def __init__(self, path: Path, options: BackendOptions, writer: Session) -> None:
         self.path = path
         self.options = options
-        self.writer = writer
         self.gate = Gate()
+        self._writer = Writer(writer, self.gate, options.open_seconds_max, self._failed)
         self.failure: StorageError | None = None
         self.on_failure: Callable[[StorageError], None] | None = None
-        self._applied_index = 0
-        self._page_size: int = writer.db.pragma("page_size")
-        self._pages = 0
-        self._free_pages = 0
         self._wal_path = path.with_name(path.name + "-wal")
         self._readers = ReaderPool(self._open_reader, options.reader_connections)
         self._short_readers = ShortReaders(self._open_reader)
         checkpoint_session = open_writer(path, options.vfs, options.page_cache_bytes)
         self._checkpoint_session = checkpoint_session
         self.checkpointer = Checkpointer(
-            checkpoint_session, self.gate, options, lambda: self._applied_index, self._failed
+            checkpoint_session, self.gate, options, self._writer, self._failed
         )
         writer.db.pragma("journal_size_limit", options.wal_bytes_max)
         writer.db.set_wal_hook(self._on_commit)
@@ -79,7 +76,7 @@ class Backend:
         writer = open_or_create(path, options)
         try:
             backend = cls(path, options, writer)
-            backend.measure()
+            backend._writer.measure()
             return backend
         except apsw.Error as error:
             writer.close()
@@ -90,7 +87,7 @@ class Backend:
 
     def start(self, applied_index: int) -> None:
         """Make what is stored durable and start checkpointing. Called once, by the store."""
-        self._applied_index = applied_index
+        self._writer.applied_index = self._writer.latest_index = applied_index
         self.checkpointer.truncate()
         self.checkpointer.start()
 
@@ -100,7 +97,7 @@ class Backend:
         self._readers.close()
         self._short_readers.close()
         try:
-            if self.failure is None:
+            if self.failure is None and self._writer.lost is None:
                 self.checkpointer.truncate()
         finally:
             self._checkpoint_session.close()
@@ -133,6 +130,7 @@ class Backend:
 
         `inside` reads what goes with the copy in the same transaction. Raises `StorageError`.
         """
+        self._writer.settle()
         session = self._open_reader()
         ticket = self.gate.enter_copy()
         try:
@@ -154,6 +152,7 @@ class Backend:
 
     def begin_read(self) -> tuple[Session, int]:
         """A pooled connection inside a transaction, whose snapshot its first statement takes."""
+        self._writer.settle()
         session = self._readers.take()
         ticket = self.gate.enter_read()
         try:
@@ -181,6 +180,7 @@ class Backend:
 
         The gate does not hear of it: a checkpoint that meets one is there again in a moment.
         """
+        self._writer.settle()
         session = self._short_readers.take()
         try:
             session.run("BEGIN")
@@ -203,75 +203,61 @@ class Backend:
         """True while no checkpoint needs the writer to wait."""
         return self.checkpointer.has_room() and not self.gate.closed
 
-    def begin_write(self) -> Session:
-        """The writing connection in a transaction; waits for a checkpoint that needs a pause."""
+    def begin_write(self, *, stays_open: bool = False) -> Session:
+        """The writing connection in a transaction; waits for a checkpoint that needs a pause.
+
+        `stays_open`: what follows is short, and may share a transaction with others like it.
+        """
         if self.failure is not None:
             raise self.failure
         self.checkpointer.wait_for_room()
-        self.gate.enter_write()
-        try:
-            self.writer.run("BEGIN IMMEDIATE")
-        except BaseException:
-            self.gate.leave_write()
-            raise
-        return self.writer
+        return self._writer.begin(stays_open=stays_open)
 
     def commit(self, applied_index: int) -> None:
-        """Commit; afterwards `applied_index` is what the store holds."""
-        self._commit()
-        self._applied_index = applied_index
+        """Afterwards `applied_index` is what every read sees."""
+        self._writer.end(applied_index)
 
     def commit_upkeep(self) -> None:
         """Commit a transaction that applied no log entry."""
-        self._commit()
-
-    def _commit(self) -> None:
-        try:
-            self.writer.run("COMMIT")
-            self.measure()
-        except BaseException:
-            self._undo()
-            raise
-        finally:
-            self.gate.leave_write()
+        self._writer.end(self._writer.latest_index)
 
     def rollback(self) -> None:
         """Give up the transaction."""
-        try:
-            self._undo()
-        finally:
-            self.gate.leave_write()
+        self._writer.rollback()
+
+    def settle(self) -> None:
+        """Before the writing connection is looked at, or a read begins: commit what is open."""
+        self._writer.settle()
+
+    def commit_seconds(self) -> list[float]:
+        """How long each COMMIT took since this was last asked."""
+        return self._writer.commit_seconds()
 
     # --- space -------------------------------------------------------------------------------
 
-    def measure(self) -> None:
-        """Take note of the number of pages; apply thread."""
-        self._pages = self.writer.db.pragma("page_count")
-        self._free_pages = self.writer.db.pragma("freelist_count")
+    @property
+    def writer(self) -> Session:
+        """The writing connection."""
+        return self._writer.session
 
     @property
     def bytes_in_use(self) -> int:
-        """Bytes of kv.db that hold data, as of the last commit; costs no system call."""
-        return (self._pages - self._free_pages) * self._page_size
+        """Bytes of kv.db that hold data, as of the last batch; costs no system call."""
+        return self._writer.bytes_in_use
 
     def sizes(self) -> Sizes:
-        """As of the last commit."""
+        """As of the last batch."""
         try:
             wal_bytes = self._wal_path.stat().st_size
         except FileNotFoundError:
             wal_bytes = 0
-        pages, free = self._pages, self._free_pages
-        return Sizes(
-            pages * self._page_size,
-            (pages - free) * self._page_size,
-            free * self._page_size,
-            wal_bytes,
-        )
+        pages, free, size = self._writer.pages, self._writer.free_pages, self._writer.page_size
+        return Sizes(pages * size, (pages - free) * size, free * size, wal_bytes)
 
     def has_space_to_return(self) -> bool:
         """True when more pages are free than are worth keeping."""
-        slack = max(VACUUM_SLACK_PAGES_MIN, int(self._pages * VACUUM_SLACK))
-        return self._free_pages > slack
+        slack = max(VACUUM_SLACK_PAGES_MIN, int(self._writer.pages * VACUUM_SLACK))
+        return self._writer.free_pages > slack
 
     def return_space(self) -> None:
         """Move some pages out of the end of the file, inside the writer's transaction."""
@@ -301,8 +287,3 @@ class Backend:
         self.failure = error
         if self.on_failure is not None:
             self.on_failure(error)
-
-    def _undo(self) -> None:
-        # SQLite rolls back by itself after some errors, such as a full disk.
-        if self.writer.db.in_transaction:
-            self.writer.run("ROLLBACK")

@@ -21,6 +21,7 @@ import apsw
 from kvshim.backend.gate import Gate
 from kvshim.backend.options import BackendOptions
 from kvshim.backend.session import Session, storage_error
+from kvshim.backend.writer import Writer
 from kvshim.errors import StorageError
 
 READERS_WAIT_SECONDS: Final = 1.0
@@ -51,13 +52,13 @@ class Checkpointer:
         session: Session,
         gate: Gate,
         options: BackendOptions,
-        applied_index: Callable[[], int],
+        writer: Writer,
         on_failure: Callable[[StorageError], None],
     ) -> None:
         self._session = session
         self._gate = gate
         self._options = options
-        self._applied_index = applied_index
+        self._writer = writer
         self._on_failure = on_failure
         session.db.set_busy_timeout(_BUSY_TIMEOUT_MS)
         self._frame_bytes = options.page_size + _FRAME_HEADER_BYTES
@@ -136,6 +137,7 @@ class Checkpointer:
         with self._lock:
             began = time.perf_counter()
             try:
+                self._writer.settle()
                 self._unfinished = not self._copy()
                 self._behind = self._behind or self._unfinished
             except apsw.Error as error:
@@ -149,7 +151,8 @@ class Checkpointer:
     def truncate(self) -> bool:
         """Copy everything and empty the WAL, at start and end; False if others are in the way."""
         with self._lock:
-            applied = self._applied_index()
+            self._writer.settle()
+            applied = self._writer.applied_index
             try:
                 self._session.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             except apsw.BusyError:
@@ -171,7 +174,7 @@ class Checkpointer:
             try:
                 # A checkpoint between a COMMIT and the news of its applied index copies everything
                 # and yet calls too little durable: that is made good here.
-                if self._behind or self._applied_index() > self.durable_index:
+                if self._behind or self._writer.latest_index > self.durable_index:
                     self.run_once()
             except StorageError as error:
                 self._on_failure(error)
@@ -181,7 +184,7 @@ class Checkpointer:
 
     def _copy(self) -> bool:
         """True when all is copied and the WAL is not too long."""
-        applied = self._applied_index()
+        applied = self._writer.applied_index
         self._behind = False
         try:
             log, copied = self._session.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -204,7 +207,8 @@ class Checkpointer:
         if time.monotonic() < self._not_before or self._gate.copying:
             return False
         with self._gate.paused(READERS_WAIT_SECONDS) as alone:
-            applied = self._applied_index()
+            self._writer.settle()
+            applied = self._writer.applied_index
             try:
                 self._session.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
             except apsw.BusyError:

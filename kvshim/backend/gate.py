@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -37,8 +37,19 @@ class Gate:
                 self._changed.wait()
             self._writing = True
 
+    def enter_settling(self, is_open: Callable[[], bool]) -> bool:
+        """Wait until no batch is under way; True, and the writer's turn, if `is_open` still.
+
+        A checkpoint is not waited for: it waits for this.
+        """
+        with self._changed:
+            while self._writing:
+                self._changed.wait()
+            self._writing = is_open()
+            return self._writing
+
     def leave_write(self) -> None:
-        """The writer's transaction has ended."""
+        """The writer's turn has ended."""
         with self._changed:
             self._writing = False
             self._changed.notify_all()

@@ -63,12 +63,15 @@ class Compaction:
 
     def run_slice(self, revision: Revision, compact_revision: Revision) -> bool:
         """Work for a few milliseconds; True if there is more that can be done now."""
-        view = ReadView(self._backend.writer, revision, compact_revision, None)
-        if self._target <= self.finished < compact_revision:
-            self._begin(view)
-        if self._hash_run is not None:
-            self._hash_slice(view, self._hash_run)
-            return True
+        begins = self._target <= self.finished < compact_revision
+        if begins or self._hash_run is not None:
+            self._backend.settle()  # Or another thread might, while this one reads with it.
+            view = ReadView(self._backend.writer, revision, compact_revision, None)
+            if begins:
+                self._begin(view)
+            if self._hash_run is not None:
+                self._hash_slice(view, self._hash_run)
+                return True
         if self._target > self.finished and self._walk_slice():
             return True
         return self._backend.has_space_to_return() and self._return_space()

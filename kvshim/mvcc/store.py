@@ -3,8 +3,9 @@
 A snapshot of another member may take the database's place while everything runs: new reads then
 use the new one, reads under way end on the old one, and the last of them lets it go.
 
-`revision`, `compact_revision` and `applied_index` change only after the COMMIT of the batch that
-made them, and may be read from any thread. `write`, `between_batches` and `replace` are for apply.
+`revision`, `compact_revision` and `applied_index` change only at the end of the batch that made
+them, and may be read from any thread: a read that begins afterwards finds what they speak of.
+`write`, `between_batches` and `replace` are for apply.
 """
 
 from __future__ import annotations
@@ -158,9 +159,16 @@ class Store:
         """The same for reads of microseconds on the event loop: it does not wait for readers."""
         return ShortSnapshot(self)
 
-    def write(self) -> WriteBatch:
-        """A context manager: a transaction that commits at its end. Apply thread."""
-        return WriteBatch(self)
+    def write(self, *, stays_open: bool = False) -> WriteBatch:
+        """A context manager: at its end all reads see what it did. Apply thread.
+
+        `stays_open`: it is short, and its transaction may go on in the next one like it.
+        """
+        return WriteBatch(self, stays_open=stays_open)
+
+    def commit_seconds(self) -> list[float]:
+        """How long each COMMIT took since this was last asked. Apply thread."""
+        return self.backend.commit_seconds()
 
     @property
     def may_write_now(self) -> bool:
@@ -252,13 +260,16 @@ class ShortSnapshot(Snapshot):
 
 
 class WriteBatch(ReadView):
-    """A transaction of many commands. Leaving its `with` block commits it, or rolls it back."""
+    """A transaction of many commands. Leaving its `with` block ends it, or rolls it back."""
 
-    __slots__ = ("_applied_index", "_applied_term", "_compactions", "_store", "written")
+    __slots__ = (
+        "_applied_index", "_applied_term", "_compactions", "_stays_open", "_store", "written"
+    )  # fmt: skip
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, stays_open: bool) -> None:
         super().__init__(store.backend.writer, store.revision, store.compact_revision, None)
         self._store = store
+        self._stays_open = stays_open
         self._applied_index = store.applied_index
         self._applied_term = store.applied_term
         self._compactions: list[tuple[Revision, Revision]] = []
@@ -266,7 +277,7 @@ class WriteBatch(ReadView):
         """32 bits of everything that was written, in order: versions by their checksums."""
 
     def __enter__(self) -> WriteBatch:
-        self._store.backend.begin_write()
+        self._store.backend.begin_write(stays_open=self._stays_open)
         return self
 
     def __exit__(

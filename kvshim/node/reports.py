@@ -51,10 +51,11 @@ class Reports:
         self.logger.warn(Event.SLOW_FSYNC, took_seconds=round(seconds, 3))
 
     def applied(self, timing: BatchTiming) -> None:
-        """A batch was committed; the thread that applied it."""
+        """A batch is applied; the thread that applied it."""
         self.metrics.apply.batch_seconds.observe(timing.seconds)
         self.metrics.apply.batch_size.observe(timing.entries)
-        self.metrics.disk.backend_commit_seconds.observe(timing.commit_seconds)
+        for seconds in timing.commit_seconds:
+            self.metrics.disk.backend_commit_seconds.observe(seconds)
         if timing.seconds > self.slow_apply_seconds:
             self.metrics.server.slow_apply.inc()
             took = round(timing.seconds, 3)

@@ -61,7 +61,7 @@ class Machine:
 
     def apply(self, entries: Sequence[Entry]) -> None:
         self.given(entries)
-        with self.store.write() as batch:
+        with self.store.write(stays_open=True) as batch:
             for entry in entries:
                 match decode(entry.data):
                     case Change(ops):
@@ -167,6 +167,7 @@ class Member:
                 wal_bytes_max=300_000,
                 checkpoint_bytes=NEVER << 20,
                 checkpoint_seconds=NEVER,
+                open_seconds_max=NEVER,  # No clock decides what a power cut leaves.
                 vfs=self.disk.name,
             ),
         )

@@ -7,7 +7,7 @@ raft thread, the apply thread, the checkpointer, the transport. Inputs wait whil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -52,9 +52,11 @@ class _SeenMachine(ApplyMachine):
 
     before: Callable[[Sequence[Entry]], None]
 
-    def _apply_batch(self, entries: Sequence[Entry], commands: Iterable[Command | None]) -> None:
+    def _apply_batch(
+        self, entries: Sequence[Entry], short: Sequence[Command | None] | None
+    ) -> None:
         self.before(entries)
-        super()._apply_batch(entries, commands)
+        super()._apply_batch(entries, short)
 
 
 @dataclass(slots=True)
