@@ -1,6 +1,6 @@
 """What applying a command yields: an answer for whoever waits, and effects for the event loop.
 
-Plain values, made on the apply thread and handed to the loop only after the batch's COMMIT. Those
+Plain values, made on the apply thread and handed to the loop only at the end of the batch. Those
 made for each command or batch are tuples, which cost least.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from kvshim.apply.machine import ApplyMachine
+from kvshim.apply.machine import ApplyMachine, BatchTiming
 from kvshim.apply.members import store_members
 from kvshim.apply.outcome import Outcome
 from kvshim.apply.snapshots import Generations
@@ -48,12 +48,13 @@ class Member:
                 batch.set_applied(1, TERM)
         self.outcomes: list[Outcome] = []
         self.failures: list[BaseException] = []
+        self.timings: list[BatchTiming] = []
         self.indices: list[int] = []
         self.machine = ApplyMachine(
             self.store,
             deliver or self.outcomes.append,
             self.failures.append,
-            lambda _: None,
+            self.timings.append,
             Generations(self.data_dir, generation, options),
         )
         self.machine.on_applied = self.indices.append

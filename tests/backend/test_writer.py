@@ -11,6 +11,7 @@ import pytest
 
 from kvshim.backend import schema, writer
 from kvshim.errors import StorageError
+from kvshim.mvcc import compaction
 from kvshim.mvcc.store import Store, WriteBatch
 from kvshim.types import KeyRange, LeaseID
 from tests.backend.support import eventually, open_store
@@ -159,7 +160,7 @@ def test_a_disk_that_is_full_makes_no_read_go_back_in_time(store: Store) -> None
 def assert_ended(store: Store) -> None:
     """Nothing goes on here; another start finds what was committed, and the log has the rest."""
     for attempt in (count, lambda store: write(store, 4)):
-        with pytest.raises(StorageError, match="start it again|on fire"):
+        with pytest.raises(StorageError, match=r"start it again|on fire"):
             attempt(store)
     store.close()
     again = open_store(store.backend.path)
@@ -206,6 +207,28 @@ def test_the_wal_is_reset_although_one_is_open(tmp_path: Path) -> None:
     assert longest < 4 * 200_000
     assert (count(store), store.backend.pinned_seconds()) == (1999, 0)
     store.close()
+
+
+def test_a_pause_for_a_checkpoint_ends_what_is_open(store: Store) -> None:
+    """Between what the checkpoint committed first and its pause another batch may have come."""
+    write(store, 2)
+    assert store.backend.checkpointer._restart(log=1, copied=1)
+    assert store.durable_index() == 2
+
+
+def test_upkeep_reads_when_nothing_is_open(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or another thread's read would commit on the connection that it reads with."""
+    monkeypatch.setattr(compaction, "_HASH_ROWS", 1)
+    with store.write() as batch:
+        put(batch, 2)
+        put(batch, 3)
+        batch.compact(3)
+    assert store.between_batches()
+    write(store, 4)
+    write(store, 5)
+    commits(store)
+    assert store.between_batches()
+    assert commits(store) == 1
 
 
 def test_a_read_waits_for_the_batch_that_goes_on_in_an_open_transaction(store: Store) -> None:
