@@ -55,7 +55,7 @@ class Backend:
         self.path = path
         self.options = options
         self.gate = Gate()
-        self._writer = Writer(writer, self.gate, options.open_seconds_max, self._failed)
+        self._writer = Writer(writer, self.gate, self._failed)
         self.failure: StorageError | None = None
         self.on_failure: Callable[[StorageError], None] | None = None
         self._wal_path = path.with_name(path.name + "-wal")
@@ -130,7 +130,7 @@ class Backend:
 
         `inside` reads what goes with the copy in the same transaction. Raises `StorageError`.
         """
-        self._writer.settle()
+        self._writer.before_read()
         session = self._open_reader()
         ticket = self.gate.enter_copy()
         try:
@@ -152,7 +152,7 @@ class Backend:
 
     def begin_read(self) -> tuple[Session, int]:
         """A pooled connection inside a transaction, whose snapshot its first statement takes."""
-        self._writer.settle()
+        self._writer.before_read()
         session = self._readers.take()
         ticket = self.gate.enter_read()
         try:
@@ -180,7 +180,7 @@ class Backend:
 
         The gate does not hear of it: a checkpoint that meets one is there again in a moment.
         """
-        self._writer.settle()
+        self._writer.before_read()
         session = self._short_readers.take()
         try:
             session.run("BEGIN")
@@ -225,8 +225,13 @@ class Backend:
         """Give up the transaction."""
         self._writer.rollback()
 
+    @property
+    def is_open(self) -> bool:
+        """Has a batch left its transaction open?"""
+        return self._writer.is_open
+
     def settle(self) -> None:
-        """Before the writing connection is looked at, or a read begins: commit what is open."""
+        """Commit what batches have left open, as whoever reads on the writing connection must."""
         self._writer.settle()
 
     def commit_seconds(self) -> list[float]:

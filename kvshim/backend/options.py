@@ -15,9 +15,6 @@ class BackendOptions:
     page_cache_bytes: int = 4 << 20
     vfs: str | None = None
 
-    open_seconds_max: float = 1.0
-    """How long batches may share a transaction that nobody needs committed; 0 for one each."""
-
     checkpoint_bytes: int = 4 << 20
     """A passive checkpoint runs when the WAL has grown by this much."""
 

@@ -2,11 +2,11 @@
 
 A batch may leave its transaction open. The one that follows goes on in it, so that pages which
 both change are written once and one COMMIT serves all. Nobody sees the difference: whoever wants to
-read, copy or checkpoint calls `settle` first, and what a crash takes from the transaction comes
+read, copy or checkpoint has it committed first, and what a crash takes from the transaction comes
 again from the log. A batch that fails is undone alone.
 
-A transaction stays open only while it is small and young, and not behind a batch before which
-somebody read: where reads and writes take turns, a read finds everything committed.
+A transaction stays open only while it is small, and not behind a batch before which somebody read:
+where reads and writes take turns, a read finds everything committed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ class Writer:
         self,
         session: Session,
         gate: Gate,
-        open_seconds_max: float,
         on_failure: Callable[[StorageError], None],
     ) -> None:
         self.session = session
@@ -45,15 +44,14 @@ class Writer:
         self.latest_index = 0
         """The one that reads see: later than the committed one while a transaction is open."""
         self._gate = gate
-        self._open_seconds_max = open_seconds_max
         self._on_failure = on_failure
         self.lost: StorageError | None = None
         """Set when what reads saw was rolled back: then there is no more reading here."""
-        self._is_open = False
+        self.is_open = False
+        """Has a batch left its transaction open?"""
         self._stays_open = False
         self._nested = False
         self._is_read = False
-        self._began = 0.0
         self._rows_before = 0
         self._bytes_before = 0
         self._commits: deque[float] = deque(maxlen=_COMMITS_KEPT)
@@ -66,14 +64,13 @@ class Writer:
         self._gate.enter_write()
         try:
             self._refuse_what_is_lost()
-            if self._is_open and not stays_open:
+            if self.is_open and not stays_open:
                 self._commit()
-            if self._is_open:
+            if self.is_open:
                 self.session.run("SAVEPOINT batch")
                 self._nested = True
             else:
                 self.session.run("BEGIN IMMEDIATE")
-                self._began = time.monotonic()
                 self._rows_before = self.session.db.total_changes()
                 self._bytes_before = self.bytes_in_use
             self._stays_open = stays_open
@@ -91,7 +88,7 @@ class Writer:
             self.latest_index = applied_index
             self.measure()
             if self._may_stay_open():
-                self._is_open = True
+                self.is_open = True
             else:
                 self._commit()
             self._is_read = False
@@ -108,13 +105,17 @@ class Writer:
         finally:
             self._gate.leave_write()
 
+    def before_read(self) -> None:
+        """Let another connection see all that batches did. Raises `StorageError`."""
+        self._is_read = True
+        self.settle()
+
     def settle(self) -> None:
-        """Commit what batches have left open, so that it may be read. Raises `StorageError`.
+        """Commit what batches have left open. Raises `StorageError`.
 
         Waits for a batch that goes on in the open transaction, and for no other.
         """
-        self._is_read = True
-        if self._is_open and self._gate.enter_settling(lambda: self._is_open):
+        if self.is_open and self._gate.enter_settling(lambda: self.is_open):
             try:
                 self._commit()
             except StorageError as error:
@@ -144,14 +145,13 @@ class Writer:
             return False
         rows = self.session.db.total_changes() - self._rows_before
         grown = self.bytes_in_use - self._bytes_before
-        age = time.monotonic() - self._began
-        return rows <= OPEN_ROWS_MAX and grown <= OPEN_BYTES_MAX and age < self._open_seconds_max
+        return rows <= OPEN_ROWS_MAX and grown <= OPEN_BYTES_MAX
 
     def _commit(self) -> None:
         began = time.perf_counter()
         self.session.run("COMMIT")
         self.applied_index = self.latest_index
-        self._is_open = False  # Who sees this may read at once.
+        self.is_open = False  # Who sees this may read at once.
         self._commits.append(time.perf_counter() - began)
 
     def _undo(self) -> None:
@@ -162,9 +162,9 @@ class Writer:
             self.session.run("ROLLBACK TO batch")
             self.session.run("RELEASE batch")
             return
-        if self._is_open:
+        if self.is_open:
             self.lost = StorageError("the store lost writes that the log has: start it again")
-        self._is_open = False
+        self.is_open = False
         if in_transaction:
             self.session.run("ROLLBACK")
 

@@ -166,6 +166,15 @@ class Store:
         """
         return WriteBatch(self, stays_open=stays_open)
 
+    @property
+    def is_open(self) -> bool:
+        """Has a batch left something that is not committed? Any thread."""
+        return self.backend.is_open
+
+    def settle(self) -> None:
+        """Commit it, as reads do by themselves. Any thread; raises `StorageError`."""
+        self.backend.settle()
+
     def commit_seconds(self) -> list[float]:
         """How long each COMMIT took since this was last asked. Apply thread."""
         return self.backend.commit_seconds()

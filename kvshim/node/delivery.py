@@ -1,4 +1,4 @@
-"""From the apply thread to the event loop: what a committed batch means for everyone waiting.
+"""From the apply thread to the event loop: what an applied batch means for everyone waiting.
 
 Order matters: watchers learn of a batch's events before its writers get their answers, and
 waiting reads go last, when everything that they may observe has been told.
@@ -19,6 +19,7 @@ from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
+from kvshim.server.settling import Settling
 from kvshim.server.versions import ClusterVersion
 from kvshim.types import Revision
 from kvshim.watch.hub import Hub
@@ -38,6 +39,7 @@ class Delivery:
     proposer: Proposer
     reader: Reader
     physical: PhysicalCompaction
+    settling: Settling
     reports: Reports
     on_fatal: Callable[[BaseException], None]
 
@@ -71,6 +73,7 @@ class Delivery:
             self.quota.observe(self.alarms.own_nospace)
         self.proposer.settle(outcome.answers)
         self.reader.advance(outcome.applied_index)
+        self.settling.observe()
 
     def _restore(self, restored: Restored) -> None:
         """Everyone goes on from a snapshot. Nobody is answered: what became of a proposal that is

@@ -65,6 +65,7 @@ from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
+from kvshim.server.settling import Settling
 from kvshim.server.snapshots import Snapshots
 from kvshim.server.status import METHOD as STATUS_METHOD
 from kvshim.server.status import ClusterStatus
@@ -272,6 +273,7 @@ async def build(
             logger=logger,
         ),
         physical=PhysicalCompaction(store.physically_compacted, lambda: store.compact_revision),
+        settling=Settling(loop, store),
         reports=reports,
         on_fatal=on_fatal,
     )

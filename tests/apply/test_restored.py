@@ -26,6 +26,7 @@ from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
+from kvshim.server.settling import Settling
 from kvshim.server.versions import ClusterVersion
 from kvshim.types import Revision
 from kvshim.watch.hub import Hub
@@ -65,6 +66,7 @@ class Node:
             version=ClusterVersion(1),
             reader=Reader(store, log, self.readers, 5),
             physical=PhysicalCompaction(store.physically_compacted, lambda: Revision(10)),
+            settling=Settling(loop, store),
             reports=Reports(logger, Metrics(config.config.metrics), 10),
             on_fatal=self.failures.append,
         )

@@ -22,9 +22,9 @@ WAIT_SECONDS = 10.0
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(tmp_path / "kv-1.db", checkpoint_seconds=HOUR, open_seconds_max=HOUR)
+    store = open_store(tmp_path / "kv-1.db", checkpoint_seconds=HOUR)
     store.commit_seconds()
-    write(store, 1)  # Opening was a read: this one is committed.
+    write(store, 1, stays_open=False)
     assert commits(store) == 1
     yield store
     if store.backend._writer.lost is None:
@@ -74,16 +74,15 @@ def test_batches_that_nobody_reads_between_share_a_commit(store: Store) -> None:
 def test_they_write_a_page_once(store: Store, tmp_path: Path) -> None:
     wal = tmp_path / "kv-1.db-wal"
 
-    def written() -> int:
+    def written(*, stays_open: bool) -> int:
         before = wal.stat().st_size
         for number in range(2, 52):
-            write(store, number)
+            write(store, number, stays_open=stays_open)
         store.backend.settle()
         return wal.stat().st_size - before
 
-    together = written()
-    store.backend._writer._open_seconds_max = 0.0
-    assert together * 10 < written()
+    together = written(stays_open=True)
+    assert together * 10 < written(stays_open=False)
 
 
 def test_each_kind_of_read_sees_them(store: Store, tmp_path: Path) -> None:
@@ -113,13 +112,6 @@ def test_what_stays_open_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatc
     write(store, 4)
     assert commits(store) == 0
     write(store, 5)
-    assert commits(store) == 1
-
-
-def test_it_does_not_stay_open_for_long(store: Store) -> None:
-    write(store, 2)
-    store.backend._writer._began -= HOUR
-    write(store, 3)
     assert commits(store) == 1
 
 
@@ -170,7 +162,7 @@ def assert_ended(store: Store) -> None:
 
 def test_closing_keeps_them(tmp_path: Path) -> None:
     path = tmp_path / "kv-1.db"
-    store = open_store(path, open_seconds_max=HOUR)
+    store = open_store(path)
     for number in range(1, 4):
         write(store, number)
     assert committed_index(path) < 3
@@ -189,16 +181,17 @@ def test_a_checkpoint_makes_them_durable(store: Store) -> None:
 
 def test_one_that_nobody_follows_is_committed_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / "kv-1.db"
-    store = open_store(path, open_seconds_max=HOUR, checkpoint_seconds=0.01)
-    assert eventually(lambda: [write(store, store.applied_index + 1), commits(store)][1] == 0)
-    applied = store.applied_index
-    assert eventually(lambda: committed_index(path) == applied == store.durable_index())
+    store = open_store(path, checkpoint_seconds=0.01)
+    write(store, 1, stays_open=False)
+    assert eventually(lambda: store.durable_index() == 1)
+    write(store, 2)
+    assert eventually(lambda: committed_index(path) == store.durable_index() == 2)
     store.close()
 
 
 def test_the_wal_is_reset_although_one_is_open(tmp_path: Path) -> None:
     path = tmp_path / "kv-1.db"
-    store = open_store(path, open_seconds_max=HOUR, checkpoint_seconds=HOUR, wal_bytes_max=200_000)
+    store = open_store(path, checkpoint_seconds=HOUR, wal_bytes_max=200_000)
     longest = 0
     for number in range(1, 2000):
         write(store, number, bytes(1000))

@@ -167,7 +167,6 @@ class Member:
                 wal_bytes_max=300_000,
                 checkpoint_bytes=NEVER << 20,
                 checkpoint_seconds=NEVER,
-                open_seconds_max=NEVER,  # No clock decides what a power cut leaves.
                 vfs=self.disk.name,
             ),
         )

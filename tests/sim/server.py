@@ -25,6 +25,7 @@ from kvshim.server.physical import PhysicalCompaction
 from kvshim.server.proposer import Proposer
 from kvshim.server.quota import Quota
 from kvshim.server.reader import Reader
+from kvshim.server.settling import Settling
 from kvshim.server.versions import ClusterVersion
 from kvshim.watch.hub import Hub
 from raft import interface as raft
@@ -157,6 +158,7 @@ class Server:
                 physical=PhysicalCompaction(
                     store.physically_compacted, lambda: store.compact_revision
                 ),
+                settling=Settling(loop, store),
                 reports=cast(Any, SimpleNamespace(alarm_changed=_loud)),
                 on_fatal=_fatal,
             )

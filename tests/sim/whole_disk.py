@@ -114,7 +114,6 @@ class Files:
             reader_connections=1,
             checkpoint_bytes=NEVER,
             checkpoint_seconds=NEVER,
-            open_seconds_max=NEVER,  # No clock decides what a power cut leaves.
             vfs=vfs,
         )
         try:
