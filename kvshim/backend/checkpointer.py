@@ -134,7 +134,7 @@ class Checkpointer:
 
     def run_once(self) -> None:
         """Copy what can be copied; reset the WAL if it is too long. Raises `StorageError`."""
-        with self._lock:
+        with self._lock, self._writer.each_alone():
             began = time.perf_counter()
             try:
                 self._writer.settle()
@@ -150,7 +150,7 @@ class Checkpointer:
 
     def truncate(self) -> bool:
         """Copy everything and empty the WAL, at start and end; False if others are in the way."""
-        with self._lock:
+        with self._lock, self._writer.each_alone():
             self._writer.settle()
             applied = self._writer.applied_index
             try:
@@ -174,7 +174,7 @@ class Checkpointer:
             try:
                 # A checkpoint between a COMMIT and the news of its applied index copies everything
                 # and yet calls too little durable: that is made good here.
-                if self._behind or self._writer.latest_index > self.durable_index:
+                if self._behind or self._writer.applied_index > self.durable_index:
                     self.run_once()
             except StorageError as error:
                 self._on_failure(error)

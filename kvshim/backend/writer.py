@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from kvshim.backend.gate import Gate
@@ -52,6 +53,7 @@ class Writer:
         self._stays_open = False
         self._nested = False
         self._is_read = False
+        self._alone = False
         self._rows_before = 0
         self._bytes_before = 0
         self._commits: deque[float] = deque(maxlen=_COMMITS_KEPT)
@@ -126,6 +128,20 @@ class Writer:
                 self._gate.leave_write()
         self._refuse_what_is_lost()
 
+    @contextmanager
+    def each_alone(self) -> Iterator[None]:
+        """Around a checkpoint: meanwhile, and once more after it, a batch commits itself.
+
+        Where a checkpoint has copied everything the next COMMIT begins the WAL anew and waits for
+        the disk: that is for the thread of a batch to do, not for whoever settles.
+        """
+        self._alone = True
+        try:
+            yield
+        finally:
+            self._is_read = True
+            self._alone = False
+
     def commit_seconds(self) -> list[float]:
         """How long each COMMIT took since this was last asked."""
         return [self._commits.popleft() for _ in range(len(self._commits))]
@@ -141,7 +157,7 @@ class Writer:
         return (self.pages - self.free_pages) * self.page_size
 
     def _may_stay_open(self) -> bool:
-        if not self._stays_open or self._is_read:
+        if not self._stays_open or self._is_read or self._alone:
             return False
         rows = self.session.db.total_changes() - self._rows_before
         grown = self.bytes_in_use - self._bytes_before

@@ -182,11 +182,23 @@ def test_a_checkpoint_makes_them_durable(store: Store) -> None:
 def test_one_that_nobody_follows_is_committed_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / "kv-1.db"
     store = open_store(path, checkpoint_seconds=0.01)
-    write(store, 1, stays_open=False)
-    assert eventually(lambda: store.durable_index() == 1)
-    write(store, 2)
-    assert eventually(lambda: committed_index(path) == store.durable_index() == 2)
+    for number in range(1, 4):
+        write(store, number)
+    assert eventually(lambda: committed_index(path) == store.durable_index() == 3)
     store.close()
+
+
+def test_the_commit_that_begins_the_wal_anew_is_a_batchs_own(store: Store) -> None:
+    """It waits for the disk, which a read on the event loop must not."""
+    store.backend.checkpointer.run_once()
+    write(store, 2)
+    assert commits(store) == 1
+    write(store, 3)
+    assert commits(store) == 0
+    with store.backend._writer.each_alone():
+        for number in (4, 5):
+            write(store, number)
+            assert commits(store) == 1
 
 
 def test_the_wal_is_reset_although_one_is_open(tmp_path: Path) -> None:
