@@ -75,9 +75,7 @@ class Backend:
         options = options if options is not None else BackendOptions()
         writer = open_or_create(path, options)
         try:
-            backend = cls(path, options, writer)
-            backend._writer.measure()
-            return backend
+            return cls(path, options, writer)
         except apsw.Error as error:
             writer.close()
             raise StartupError(f"cannot open {path}: {storage_error(error)}") from error
@@ -199,6 +197,11 @@ class Backend:
         self._short_readers.give_back(session)
 
     @property
+    def writer(self) -> Session:
+        """The writing connection."""
+        return self._writer.session
+
+    @property
     def may_write_now(self) -> bool:
         """True while no checkpoint needs the writer to wait."""
         return self.checkpointer.has_room() and not self.gate.closed
@@ -239,11 +242,6 @@ class Backend:
         return self._writer.commit_seconds()
 
     # --- space -------------------------------------------------------------------------------
-
-    @property
-    def writer(self) -> Session:
-        """The writing connection."""
-        return self._writer.session
 
     @property
     def bytes_in_use(self) -> int:

@@ -60,6 +60,7 @@ class Writer:
         self.page_size: int = session.db.pragma("page_size")
         self.pages = 0
         self.free_pages = 0
+        self.measure()
 
     def begin(self, *, stays_open: bool) -> Session:
         """Begin a batch; with `stays_open` it may go on in an open transaction, and leave one."""

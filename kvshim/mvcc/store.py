@@ -272,8 +272,13 @@ class WriteBatch(ReadView):
     """A transaction of many commands. Leaving its `with` block ends it, or rolls it back."""
 
     __slots__ = (
-        "_applied_index", "_applied_term", "_compactions", "_stays_open", "_store", "written"
-    )  # fmt: skip
+        "_applied_index",
+        "_applied_term",
+        "_compactions",
+        "_stays_open",
+        "_store",
+        "written",
+    )
 
     def __init__(self, store: Store, *, stays_open: bool) -> None:
         super().__init__(store.backend.writer, store.revision, store.compact_revision, None)

@@ -17,9 +17,11 @@ def open_store(path: Path, **options: object) -> Store:
     return Store(Backend.open(path, BackendOptions(**options)))
 
 
-def put(store: Store, key: bytes, value: bytes, index: int | None = None) -> None:
+def put(
+    store: Store, key: bytes, value: bytes, index: int | None = None, *, stays_open: bool = False
+) -> None:
     """One put in a batch of its own; `index` becomes the applied index."""
-    with store.write() as batch:
+    with store.write(stays_open=stays_open) as batch:
         txn = batch.begin()
         txn.put(key, value, LeaseID(0))
         txn.finish()

@@ -14,6 +14,7 @@ from kvshim.errors import StorageError
 from kvshim.mvcc import compaction
 from kvshim.mvcc.store import Store, WriteBatch
 from kvshim.types import KeyRange, LeaseID
+from tests.backend import support
 from tests.backend.support import eventually, open_store
 
 HOUR = 3600.0
@@ -31,17 +32,21 @@ def store(tmp_path: Path) -> Iterator[Store]:
         store.close()
 
 
-def put(batch: WriteBatch, number: int, value: bytes = b"v") -> None:
-    txn = batch.begin()
-    txn.put(b"key%04d" % number, value, LeaseID(0))
-    txn.finish()
-    batch.set_applied(number, 1)
+def key(number: int) -> bytes:
+    return b"key%04d" % number
 
 
 def write(store: Store, number: int, value: bytes = b"v", *, stays_open: bool = True) -> None:
     """One short batch with one key; its number is the applied index too."""
-    with store.write(stays_open=stays_open) as batch:
-        put(batch, number, value)
+    support.put(store, key(number), value, number, stays_open=stays_open)
+
+
+def put(batch: WriteBatch, number: int) -> None:
+    """The same within a batch that a test looks into."""
+    txn = batch.begin()
+    txn.put(key(number), b"v", LeaseID(0))
+    txn.finish()
+    batch.set_applied(number, 1)
 
 
 def commits(store: Store) -> int:

@@ -11,16 +11,11 @@ from kvshim.errors import StorageError
 from kvshim.mvcc.store import Store
 from kvshim.server import settling
 from kvshim.server.settling import Settling
-from kvshim.types import LeaseID
-from tests.backend.support import open_store
+from tests.backend.support import open_store, put
 
 
 def write(store: Store, settler: Settling, index: int) -> None:
-    with store.write(stays_open=True) as batch:
-        txn = batch.begin()
-        txn.put(b"key", b"value", LeaseID(0))
-        txn.finish()
-        batch.set_applied(index, 1)
+    put(store, b"key", b"value", index, stays_open=True)
     settler.observe()
 
 
