@@ -9,10 +9,12 @@ from kvshim.transport.http2.events import (
     CallOpened,
     CallReset,
     ConnectionFailed,
+    Drained,
     HalfClosed,
     MessageReceived,
     RequestRefused,
 )
+from kvshim.transport.http2.wire import STREAM_ID_MAX
 from tests.transport_http2 import peer as p
 from tests.transport_http2.peer import Peer, message, raw_frame, request_headers
 
@@ -181,11 +183,25 @@ def test_pings_are_answered():
     assert (p.PING, p.ACK, 0, b"12345678") in peer.control
 
 
-def test_draining_lets_open_calls_end_and_takes_no_new_ones():
+def test_draining_takes_the_calls_that_are_under_way():
+    peer = Peer()
+    peer.open(1)
+    peer.connection.drain()
+    assert peer.went_away() == (STREAM_ID_MAX, 0, "")
+    [ping] = [payload for kind, flags, _, payload in peer.control if kind == p.PING and not flags]
+    assert peer.open(3)
+    assert peer.frame(p.PING, p.ACK, 0, b"an older") == []
+    assert peer.open(5)
+    assert peer.frame(p.PING, p.ACK, 0, ping) == [Drained()]
+    peer.control.clear()
+    assert peer.went_away() == (5, 0, "")
+
+
+def test_refusing_lets_open_calls_end_and_takes_no_new_ones():
     peer = Peer()
     stream = peer.open(1)
-    peer.connection.drain()
-    peer.connection.drain()
+    peer.connection.refuse()
+    peer.connection.refuse()
     assert peer.went_away() == (1, 0, "")
     assert sum(kind == p.GOAWAY for kind, *_ in peer.control) == 1
     assert peer.headers(3) == []

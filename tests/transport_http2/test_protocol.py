@@ -15,6 +15,9 @@ from kvshim.config import MetricsLevel
 from kvshim.metrics.registry import Metrics
 from kvshim.pb.etcd import rpc_pb2
 from kvshim.rpc import Bidi, BidiCall, Call, SlicedBody, Unary
+from kvshim.transport.http2 import frames
+from kvshim.transport.http2 import server as server_module
+from kvshim.transport.http2.connection import DRAIN_PING
 from kvshim.transport.http2.limits import Limits
 from kvshim.transport.http2.protocol import Http2Protocol
 from kvshim.transport.http2.server import Http2Server
@@ -527,3 +530,32 @@ async def test_stopping_says_goodbye_to_idle_clients():
         async with asyncio.timeout(2):
             await server.stop(5)
         assert raw_frame(p.GOAWAY, 0, 0, bytes(8)) in await ends(reader)
+
+
+async def test_a_call_that_was_under_way_when_the_server_stops_is_served(monkeypatch):
+    monkeypatch.setattr(server_module, "DRAIN_SECONDS_MAX", 60)
+    async with served(Big()) as (server, port, _), connected(port) as (reader, writer):
+        writer.write(GREETING)
+        await asyncio.sleep(0.05)
+        stopping = asyncio.create_task(server.stop(60))
+        async with asyncio.timeout(5):
+            heard = await reader.readuntil(frames.ping(DRAIN_PING))
+            assert raw_frame(p.GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4)) in heard
+            writer.write(ask(b"small") + frames.ping_ack(DRAIN_PING))
+            heard = await ends(reader)
+            await stopping
+    assert b"small" in heard
+    assert b"grpc-status" in heard
+    assert raw_frame(p.GOAWAY, 0, 0, b"\0\0\0\1" + bytes(4)) in heard
+
+
+async def test_stopping_does_not_wait_for_clients_that_have_gone(monkeypatch):
+    monkeypatch.setattr(server_module, "DRAIN_SECONDS_MAX", 60)
+    async with served(Handlers()) as (server, port, _), connected(port) as (reader, writer):
+        writer.write(GREETING)
+        await asyncio.sleep(0.05)
+        stopping = asyncio.create_task(server.stop(60))
+        async with asyncio.timeout(5):
+            await reader.readuntil(frames.ping(DRAIN_PING))
+            writer.close()
+            await stopping

@@ -18,6 +18,7 @@ from kvshim.transport.http2.events import (
     CallOpened,
     CallReset,
     ConnectionFailed,
+    Drained,
     Event,
     HalfClosed,
     MessageReceived,
@@ -40,6 +41,7 @@ from kvshim.transport.http2.wire import (
     ACK,
     END_STREAM,
     PADDED,
+    STREAM_ID_MAX,
     WINDOW_DEFAULT,
     ConnectionFault,
     ErrorCode,
@@ -50,6 +52,8 @@ from kvshim.transport.http2.wire import (
 
 REFUSED_BYTES_MAX = 64 * 1024
 """Of a request that is no call, after which it is answered though it goes on."""
+
+DRAIN_PING = b"draining"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +88,16 @@ class Connection:
         self._events: list[Event] = []
         self._lingering = 0
         """Handlers that still run for streams that are closed."""
-        self._is_draining = False
+        self._refuses = False
+        """Whether no more calls are taken."""
         self.is_failed = False
         self.is_established = False
         """Whether the client's preface and settings have come."""
         pings = PingPolicy(limits, options.between_pings_seconds)
         self._handles: dict[int, Handle] = {
-            **ControlFrames(self.streams, self.sender, self._guard, pings).handles(),
+            **ControlFrames(
+                self.streams, self.sender, self._guard, pings, self._ping_answered
+            ).handles(),
             FrameType.DATA: self._data,
             FrameType.HEADERS: self._headers,
             FrameType.RST_STREAM: self._rst_stream,
@@ -125,9 +132,18 @@ class Connection:
         self._lingering -= 1
 
     def drain(self) -> None:
-        """Tell the client to take its next calls elsewhere; those that are open go on."""
-        if not self._is_draining and not self.is_failed:
-            self._is_draining = True
+        """Tell the client to take its next calls elsewhere (RFC 9113, 6.8).
+
+        Those that are under way to us meanwhile are taken. `Drained` tells when there are no more.
+        """
+        if not self.is_failed:
+            self.sender.control(frames.go_away(STREAM_ID_MAX, ErrorCode.NO_ERROR))
+            self.sender.control(frames.ping(DRAIN_PING))
+
+    def refuse(self) -> None:
+        """Take no more calls, and tell the client which was the last; those that are open go on."""
+        if not self._refuses and not self.is_failed:
+            self._refuses = True
             self.sender.control(frames.go_away(self.streams.highest_id, ErrorCode.NO_ERROR))
 
     def fail(self, fault: ConnectionFault) -> None:
@@ -194,6 +210,11 @@ class Connection:
     def _reset(self, stream: Stream, code: ErrorCode | int) -> None:
         self._lingering += 1
         self._events.append(CallReset(stream, code))
+
+    def _ping_answered(self, payload: bytes) -> None:
+        if payload == DRAIN_PING:
+            self.refuse()
+            self._events.append(Drained())
 
     def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
@@ -297,7 +318,7 @@ class Connection:
     def _new_stream(self, block: HeaderBlock, fields: list[Field]) -> None:
         stream_id = block.stream_id
         self.streams.highest_id = stream_id
-        if self._is_draining:
+        if self._refuses:
             # The client knows from GOAWAY that it is to ask somebody else.
             self.streams.remember_reset(stream_id)
             return

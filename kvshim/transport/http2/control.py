@@ -32,12 +32,18 @@ class ControlFrames:
     """Obeys, answers or ignores them for one connection."""
 
     def __init__(
-        self, streams: StreamTable, sender: Sender, guard: FloodGuard, pings: PingPolicy
+        self,
+        streams: StreamTable,
+        sender: Sender,
+        guard: FloodGuard,
+        pings: PingPolicy,
+        on_ping_ack: Callable[[bytes], None],
     ) -> None:
         self._streams = streams
         self._sender = sender
         self._guard = guard
         self._pings = pings
+        self._on_ping_ack = on_ping_ack
 
     def handles(self) -> dict[int, Handle]:
         return {
@@ -98,6 +104,7 @@ class ControlFrames:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING of a bad length")
         if flags & ACK:
             self._guard.idle_frame()
+            self._on_ping_ack(payload)
             return
         self._sender.control(frames.ping_ack(payload))
         self._pings.received(self._guard.now, has_sent=self._sender.has_sent)

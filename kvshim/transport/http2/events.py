@@ -54,6 +54,16 @@ class ConnectionFailed(NamedTuple):
     text: str
 
 
+class Drained(NamedTuple):
+    """The client has read that it is to go elsewhere; no call that it sends now is taken."""
+
+
 Event: TypeAlias = (
-    CallOpened | MessageReceived | HalfClosed | RequestRefused | CallReset | ConnectionFailed
+    CallOpened
+    | MessageReceived
+    | HalfClosed
+    | RequestRefused
+    | CallReset
+    | ConnectionFailed
+    | Drained
 )

@@ -29,6 +29,7 @@ from kvshim.transport.http2.events import (
     CallOpened,
     CallReset,
     ConnectionFailed,
+    Drained,
     Event,
     HalfClosed,
     MessageReceived,
@@ -89,6 +90,7 @@ class Http2Protocol(asyncio.Protocol):
         self._is_flush_due = False
         self._room: asyncio.Event | None = None
         """Set when the socket takes more; made when somebody waits for that."""
+        self._drained: asyncio.Future[None] | None = None
         self._received_at = 0.0
         self._pinged_at = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -150,6 +152,7 @@ class Http2Protocol(asyncio.Protocol):
             timer.cancel()
         self._timers.clear()
         self._reset_calls()
+        self._tell_drained()
         self._serving.shares.give_back(self._share)
         self._transport = None
 
@@ -212,9 +215,17 @@ class Http2Protocol(asyncio.Protocol):
     def forget(self, call: Http2Call) -> None:
         self._calls.pop(call.stream.id, None)
 
-    def drain(self) -> None:
-        """Ask the client to go elsewhere with new calls."""
-        self.connection.drain()
+    def drain(self) -> asyncio.Future[None]:
+        """Ask the client to go elsewhere with new calls. Done when it does, or is gone."""
+        if self._drained is None:
+            self._drained = self._loop.create_future()
+            self.connection.drain()
+            self.flush_soon()
+        return self._drained
+
+    def refuse(self) -> None:
+        """Take no more calls of this client."""
+        self.connection.refuse()
         self.flush_soon()
 
     def close(self) -> None:
@@ -298,12 +309,18 @@ class Http2Protocol(asyncio.Protocol):
                     known[1].reset(known[0])
             case ConnectionFailed(code, text):
                 self._failed(code, text)
+            case Drained():
+                self._tell_drained()
 
     def _failed(self, code: ErrorCode, text: str) -> None:
         self._serving.reject(f"{code.name}: {text}")
         self._reset_calls()
         self.flush_soon()
         self._after("linger", LINGER_SECONDS, self.close)
+
+    def _tell_drained(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
 
     def _reset_calls(self) -> None:
         for call, runner in list(self._calls.values()):

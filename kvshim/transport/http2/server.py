@@ -35,6 +35,9 @@ from raft.transport import CarriedClient
 ALPN = ("h2",)
 ALPN_OF_ALL = ("h2", "http/1.1")
 
+DRAIN_SECONDS_MAX = 0.5
+"""For clients to read that they are to go elsewhere."""
+
 CANCEL_SECONDS_MAX = 1.0
 """After the grace: for cancelled calls to send their status."""
 
@@ -109,20 +112,18 @@ class Http2Server:
             self._servers.append(await self._listen(url, sock))
 
     async def stop(self, grace_seconds: float) -> None:
-        """Refuse new calls, let unary ones finish within the grace, end all others."""
+        """Send clients elsewhere, let unary calls finish within the grace, end all others."""
         for server in self._servers:
             server.close()
         for undecided in list(self._undecided):
             undecided.abort()
         if self._carrying is not None:
             self._carrying.close()
-        for protocol in self._serving.protocols:
-            protocol.drain()
+        draining = self._drain(grace_seconds)
         if self._http is not None:
-            draining = self._running.inflight.drain(grace_seconds)
             await asyncio.gather(draining, self._http.stop(grace_seconds))
         else:
-            await self._running.inflight.drain(grace_seconds)
+            await draining
         if self._running.tasks:
             await asyncio.wait(self._running.tasks, timeout=CANCEL_SECONDS_MAX)
         await self._close_connections()
@@ -139,10 +140,19 @@ class Http2Server:
     def send_away(self) -> None:
         """End the connections served here: whoever connects anew is served by another member."""
         for protocol in list(self._serving.protocols):
-            protocol.drain()
+            protocol.refuse()
             protocol.close()
         if self._http is not None:
             self._http.send_away()
+
+    async def _drain(self, grace_seconds: float) -> None:
+        """No call is lost: one that a client sends before it knows better is served as well."""
+        drained = [protocol.drain() for protocol in self._serving.protocols]
+        if drained:
+            await asyncio.wait(drained, timeout=min(grace_seconds, DRAIN_SECONDS_MAX))
+        for protocol in self._serving.protocols:
+            protocol.refuse()
+        await self._running.inflight.drain(grace_seconds)
 
     async def _close_connections(self) -> None:
         serving = self._serving
