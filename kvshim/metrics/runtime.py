@@ -19,7 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 from kvshim.metrics.instruments import PAUSE_SECONDS, Callbacks
 from kvshim.metrics.tally import TallyHistogram
 
-SAMPLE_INTERVAL_SECONDS = 0.5
+SAMPLE_INTERVAL_SECONDS = 1.0
 BUSY_INTERVAL_SECONDS = 0.01
 BUSY_SHARE = 0.1
 """Of a core, used by all threads since the last sample: above it the loop is sampled more often."""
@@ -62,7 +62,7 @@ def _descriptors_limit() -> float:
 class Sampler:
     """Now and then: how late the loop ran this timer, and the collections since the last time.
 
-    Twice a second while the process rests, together with what else wakes the loop then; a hundred
+    Once a second while the process rests, together with what else wakes the loop then; a hundred
     times a second while it works, so that a short pause under load is seen and a share of 99.9 %
     means something.
 

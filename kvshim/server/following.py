@@ -35,7 +35,7 @@ from raft.types import LogError
 LEADERLESS_SECONDS: Final = 3.0
 """Without a leader for so long, a member asks whether it is one of those that vote or learn."""
 ASK_SECONDS: Final = NEWS_SECONDS + 3.0
-LOOK_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 0.5
 HEARD_SECONDS: Final = ASK_SECONDS + 1.0
 """An answer is good for so long: the next one is under way."""

@@ -74,7 +74,10 @@ class Roles:
 
     async def _look(self) -> bool:
         """Take a step, if one is due; True when another may be due in a moment."""
-        members, reached, ready = self._book.members, self._reached(), self._ready()
+        members = self._book.members
+        if not any(m.managed and m.id != self._book.own_id for m in members):
+            return False  # before the store is asked, which would commit what writes share
+        reached, ready = self._reached(), self._ready()
         lost = self._lost(reached)
         step = next_step(
             members,

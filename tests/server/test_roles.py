@@ -253,7 +253,10 @@ async def test_who_no_longer_leads_when_it_is_time_to_look_takes_no_step():
     leadership, looks = Leadership(1, 1.0), []
     roles = Roles(
         leadership,
-        cast("MemberBook", SimpleNamespace(members=[Member(id=1)], own_id=1)),
+        cast(
+            "MemberBook",
+            SimpleNamespace(members=[Member(id=1), Member(id=2, managed=True)], own_id=1),
+        ),
         ready=set,
         reached=lambda: looks.append(leadership.leader_id) or {1},
         numbers=lambda: None,
@@ -274,5 +277,36 @@ async def test_who_no_longer_leads_when_it_is_time_to_look_takes_no_step():
         while not looks:  # noqa: ASYNC110 - nothing else tells
             await asyncio.sleep(0.01)
     assert looks == [1]
+    running.cancel()
+    leadership.stop()
+
+
+async def test_where_no_other_member_may_be_moved_nobody_asks_the_store():
+    leadership, asked, clock = Leadership(1, 1.0), [], [0.0]
+    members = [Member(id=1, managed=True), Member(id=2)]
+
+    def now() -> float:
+        clock[0] += LOOK_SECONDS * 0.999  # so that each look comes a moment after the last
+        return clock[0]
+
+    roles = Roles(
+        leadership,
+        cast("MemberBook", SimpleNamespace(members=members, own_id=1)),
+        ready=lambda: asked.append("ready") or set(),
+        reached=lambda: {1, 2},
+        numbers=lambda: asked.append("numbers"),
+        lost_seconds=60,
+        now=now,
+        logger=cast("Logger", None),
+    )
+    running = asyncio.create_task(roles.run())
+    leadership.observe(1, 1)
+    await asyncio.sleep(LOOK_SECONDS * 0.3)
+    assert asked == []
+    members.append(Member(id=3, managed=True))
+    async with asyncio.timeout(5):
+        while not asked:  # noqa: ASYNC110 - nothing else tells
+            await asyncio.sleep(0.01)
+    assert asked[:2] == ["ready", "numbers"]
     running.cancel()
     leadership.stop()
