@@ -59,7 +59,7 @@ def test_a_new_log_is_empty(path: Path) -> None:
     assert storage.hard_state == HardState()
     storage.close()
     with apsw.Connection(str(path)) as db:
-        assert (db.pragma("page_size"), db.pragma("auto_vacuum")) == (4096, 2)
+        assert (db.pragma("page_size"), db.pragma("auto_vacuum")) == (4096, 0)
 
 
 def test_commits_wait_for_the_disk_and_never_checkpoint(path: Path) -> None:
