@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvshim.transport.http2.limits import Rate
+from raft.transport.pace import Rate
 
 HANDSHAKES = Rate(burst=5, per_second=20.0)
 """Of TLS, on all metrics addresses: probes and scrapers are few."""

@@ -16,10 +16,11 @@ from kvshim.http.routes import Router
 from kvshim.http.site import Pages
 from kvshim.logs import Event, Logger
 from kvshim.transport.client_certs import ClientCertificatePolicy
-from kvshim.transport.handshakes import Pace, TlsListener
+from kvshim.transport.handshakes import TlsListener
 from kvshim.transport.listeners import listen, remove_socket
 from kvshim.transport.tls import TlsOptions
 from kvshim.transport.tls_context import server_context
+from raft.transport.pace import Pace
 
 ALPN = ("http/1.1",)
 

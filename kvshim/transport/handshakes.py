@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from kvshim.transport.http2.limits import Rate
+from raft.transport.pace import Pace
 
 ACCEPT_RETRY_SECONDS = 1.0
 """After a failure of `accept`, which is the lack of descriptors or memory."""
@@ -21,29 +21,6 @@ ACCEPT_RETRY_SECONDS = 1.0
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 Admit = Callable[[], bool]
 """Whether there is room for one more connection; says so itself if there is none."""
-
-
-class Pace:
-    """Turns at a limited rate, for all listeners of one server."""
-
-    def __init__(self, rate: Rate) -> None:
-        self._rate = rate
-        self._turns = float(rate.burst)
-        self._last = 0.0
-
-    async def turn(self) -> None:
-        """Take the next turn, when it is due."""
-        self._refill()
-        while self._turns < 1:
-            await asyncio.sleep((1 - self._turns) / self._rate.per_second)
-            self._refill()
-        self._turns -= 1
-
-    def _refill(self) -> None:
-        now = asyncio.get_running_loop().time()
-        more = (now - self._last) * self._rate.per_second
-        self._turns = min(self._rate.burst, self._turns + more)
-        self._last = now
 
 
 class TlsListener:

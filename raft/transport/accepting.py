@@ -29,6 +29,7 @@ from raft.transport.options import (
     TransportHooks,
     TransportOptions,
 )
+from raft.transport.pace import Pace
 from raft.types import LogError, MemberId
 
 
@@ -115,6 +116,7 @@ class Acceptor:
         self._current: dict[tuple[MemberId, Purpose], FrameConnection] = {}
         self._calling: dict[FrameConnection, MemberId] = {}
         self._open = 0
+        self._pace = Pace(options.handshakes)
 
     def start(self, listeners: Sequence[Listener]) -> None:
         """Accept from now on."""
@@ -137,6 +139,8 @@ class Acceptor:
     async def _accept(self, listener: Listener) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            if listener.tls:
+                await self._pace.turn()
             try:
                 sock, address = await loop.sock_accept(listener.sock)
             except OSError as error:  # too many open files, most likely: it may pass

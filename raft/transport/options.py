@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from raft.core.messages import InstallSnapshot, Message
+from raft.transport.pace import Rate
 from raft.types import MemberId
 
 OLDEST_VERSION: Final = 1
@@ -142,6 +143,8 @@ class TransportOptions:
     """A connection on which nothing comes in for so long is closed by whoever accepted it."""
     calls_idle_seconds: float = 30.0
 
+    handshakes: Rate = Rate(burst=4, per_second=200.0)
+    """Of TLS, on all addresses; whoever comes sooner waits in the kernel."""
     connections_max: int = 512
     strangers_max: int = 32
     """Connections that are not, or not yet, a member's; the oldest makes room for a new one."""

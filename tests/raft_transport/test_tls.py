@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -22,6 +24,7 @@ from raft.transport import (
     PeerTransport,
     TransportOptions,
 )
+from raft.transport.pace import Rate
 from raft.types import Index, MemberId, Membership, SnapshotMeta, Term
 from tests.raft_transport.members import Host, Inbox, append, heartbeat, host, hosts
 
@@ -98,8 +101,11 @@ def ca(tmp_path: Path) -> Ca:
     return Ca(tmp_path / "ca")
 
 
-async def member(number: int, tmp_path: Path, contexts: dict[str, ssl.SSLContext]) -> Host:
-    return await host(number, tmp_path, tls=True, authorize=named_as_it_says, **contexts)
+async def member(
+    number: int, tmp_path: Path, contexts: dict[str, ssl.SSLContext], **changes: Any
+) -> Host:
+    changes = {"authorize": named_as_it_says, **contexts, **changes}
+    return await host(number, tmp_path, tls=True, **changes)
 
 
 async def who(payload: bytes, peer: CallPeer) -> bytes:
@@ -160,6 +166,25 @@ async def test_plain_tcp_to_a_tls_port_and_no_certificate_are_refused(tmp_path: 
         await plain.notes.until(lambda: plain.notes.failures)
         await bare.notes.until(lambda: bare.notes.failures)
         assert "a member shows a certificate" in bare.notes.failures[0]
+
+
+async def test_a_herd_of_strangers_is_admitted_at_the_rate(tmp_path: Path, ca: Ca):
+    slow = Rate(burst=2, per_second=0.001)
+    two = await member(2, tmp_path, ca.contexts(2), handshakes=slow)
+
+    async def shake_hands() -> None:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        _, writer = await asyncio.open_connection("127.0.0.1", two.port, ssl=context)
+        writer.close()
+
+    async with hosts(two):
+        herd = [asyncio.create_task(shake_hands()) for _ in range(6)]
+        done, waiting = await asyncio.wait(herd, timeout=3)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert len(done) == slow.burst
 
 
 async def test_a_joiner_calls_with_a_context_of_its_own(tmp_path: Path, ca: Ca):

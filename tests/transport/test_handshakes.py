@@ -17,11 +17,11 @@ from kvshim.http.routes import Router
 from kvshim.http.server import HttpServer
 from kvshim.metrics.registry import Metrics
 from kvshim.transport import handshakes
-from kvshim.transport.handshakes import Pace
-from kvshim.transport.http2.limits import Limits, Rate
+from kvshim.transport.http2.limits import Limits
 from kvshim.transport.http2.server import Http2Server
 from kvshim.transport.options import ServerOptions
 from kvshim.transport.tls import TlsOptions
+from raft.transport.pace import Pace, Rate
 from tests.transport.certs import Authority
 from tests.transport.serving import LogBook
 

@@ -7,9 +7,10 @@ import pytest
 
 from kvshim.errors import Code
 from kvshim.transport.http2.events import CallReset
-from kvshim.transport.http2.limits import Limits, Meter, Rate
+from kvshim.transport.http2.limits import Limits, Meter
 from kvshim.transport.http2.request import HEAD_BYTES_REMEMBERED_MAX, HeadTable
 from kvshim.transport.http2.stream import RESET_REMEMBERED_MAX, StreamTable
+from raft.transport.pace import Rate
 from tests.transport_http2 import peer as p
 from tests.transport_http2.peer import Peer, message, raw_frame, request_headers
 

@@ -8,14 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvshim.transport.http2.wire import ConnectionFault, ErrorCode
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """`burst` at once, `per_second` in the long run."""
-
-    burst: int
-    per_second: float
+from raft.transport.pace import Rate
 
 
 @dataclass(frozen=True, slots=True)

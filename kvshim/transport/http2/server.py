@@ -19,7 +19,7 @@ from kvshim.rpc import Bidi, Method, service_of
 from kvshim.transport.carried import CarriedTransport, CarryingFront, Detour
 from kvshim.transport.client_certs import ClientCertificatePolicy
 from kvshim.transport.first_bytes import FirstBytes
-from kvshim.transport.handshakes import Pace, TlsListener
+from kvshim.transport.handshakes import TlsListener
 from kvshim.transport.http2.connection import ConnectionOptions
 from kvshim.transport.http2.limits import Limits
 from kvshim.transport.http2.plain import PlainRunner
@@ -31,6 +31,7 @@ from kvshim.transport.options import ServerOptions
 from kvshim.transport.plain import HttpFront
 from kvshim.transport.tls_context import server_context
 from raft.transport import CarriedClient
+from raft.transport.pace import Pace
 
 ALPN = ("h2",)
 ALPN_OF_ALL = ("h2", "http/1.1")
