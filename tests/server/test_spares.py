@@ -85,6 +85,11 @@ class World:
         await asyncio.sleep(seconds)
         task.cancel()
 
+    async def run_until(self, happened: asyncio.Event) -> None:
+        task = asyncio.create_task(self.follower.run())
+        await asyncio.wait_for(happened.wait(), 10)
+        task.cancel()
+
 
 CLUSTER = [member(1), member(2), member(3), member(OWN, "spare")]
 
@@ -126,15 +131,17 @@ async def test_an_answer_older_than_the_store_is_not_believed() -> None:
 
 async def test_a_voter_that_was_replaced_while_it_was_off_finds_out(monkeypatch: Any) -> None:
     monkeypatch.setattr(following, "LEADERLESS_SECONDS", 0.05)
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.05)
     world = World([*CLUSTER[:3], member(OWN)], applied=3)
     world.has_data = True
-    told: list[bool] = []
-    world.follower.on_spared.append(lambda: told.append(True))
+    told, happened = [], asyncio.Event()
+    world.follower.on_spared += [lambda: told.append(True), happened.set]
     for by in (1, 2, 3):
         world.answer(by, CLUSTER, leader_id=1, applied_index=50)
     assert not world.follower.forwards
-    await world.run(0.8)
+    await world.run_until(happened)
     assert world.follower.forwards
+    await world.run()
     assert told == [True], "clients that are connected are sent away, once"
 
 
