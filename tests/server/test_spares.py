@@ -147,6 +147,7 @@ async def test_a_voter_that_was_replaced_while_it_was_off_finds_out(monkeypatch:
 
 async def test_whoever_has_a_leader_asks_nobody(monkeypatch: Any) -> None:
     monkeypatch.setattr(following, "LEADERLESS_SECONDS", 0.05)
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.05)
     world = World([*CLUSTER[:3], member(OWN)], applied=3)
     world.leadership.observe(1, 2)
     await world.run(0.4)
