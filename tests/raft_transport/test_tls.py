@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import ssl
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from raft.transport import (
 from raft.transport.pace import Rate
 from raft.types import Index, MemberId, Membership, SnapshotMeta, Term
 from tests.raft_transport.members import Host, Inbox, append, heartbeat, host, hosts
+from tests.support.herd import admitted
 
 ONE, TWO = MemberId(1), MemberId(2)
 
@@ -171,20 +171,8 @@ async def test_plain_tcp_to_a_tls_port_and_no_certificate_are_refused(tmp_path: 
 async def test_a_herd_of_strangers_is_admitted_at_the_rate(tmp_path: Path, ca: Ca):
     slow = Rate(burst=2, per_second=0.001)
     two = await member(2, tmp_path, ca.contexts(2), handshakes=slow)
-
-    async def shake_hands() -> None:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        _, writer = await asyncio.open_connection("127.0.0.1", two.port, ssl=context)
-        writer.close()
-
     async with hosts(two):
-        herd = [asyncio.create_task(shake_hands()) for _ in range(6)]
-        done, waiting = await asyncio.wait(herd, timeout=3)
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        assert len(done) == slow.burst
+        assert await admitted(two.port) == slow.burst
 
 
 async def test_a_joiner_calls_with_a_context_of_its_own(tmp_path: Path, ca: Ca):

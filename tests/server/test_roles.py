@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -249,20 +249,20 @@ def test_whatever_comes_and_goes_it_settles_with_odd_voters(seed: int) -> None:
     assert spare_and_standby == 0 or voters < model.wanted.voters, f"seed {seed}"
 
 
+def roles_of(leadership: Leadership, members: list[Member], **asked: Any) -> Roles:
+    """Member 1's, who reaches itself alone, in a cluster that says nothing of roles."""
+    book = cast("MemberBook", SimpleNamespace(members=members, own_id=1))
+    seams = {"ready": set, "reached": lambda: {1}, "numbers": lambda: None, **asked}
+    return Roles(leadership, book, lost_seconds=60, logger=cast("Logger", None), **seams)
+
+
 async def test_who_no_longer_leads_when_it_is_time_to_look_takes_no_step():
     leadership, looks = Leadership(1, 1.0), []
-    roles = Roles(
+    roles = roles_of(
         leadership,
-        cast(
-            "MemberBook",
-            SimpleNamespace(members=[Member(id=1), Member(id=2, managed=True)], own_id=1),
-        ),
-        ready=set,
+        [Member(id=1), Member(id=2, managed=True)],
         reached=lambda: looks.append(leadership.leader_id) or {1},
-        numbers=lambda: None,
-        lost_seconds=60,
         now=lambda: LOOK_SECONDS * 0.9,
-        logger=cast("Logger", None),
     )
     running = asyncio.create_task(roles.run())
     # given one that leads when it begins to wait, and then no more
@@ -289,15 +289,12 @@ async def test_where_no_other_member_may_be_moved_nobody_asks_the_store():
         clock[0] += LOOK_SECONDS * 0.999  # so that each look comes a moment after the last
         return clock[0]
 
-    roles = Roles(
+    roles = roles_of(
         leadership,
-        cast("MemberBook", SimpleNamespace(members=members, own_id=1)),
+        members,
         ready=lambda: asked.append("ready") or set(),
-        reached=lambda: {1, 2},
         numbers=lambda: asked.append("numbers"),
-        lost_seconds=60,
         now=now,
-        logger=cast("Logger", None),
     )
     running = asyncio.create_task(roles.run())
     leadership.observe(1, 1)

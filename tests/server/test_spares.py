@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from kvshim.pb.kvshim.member_pb2 import (
@@ -80,15 +81,17 @@ class World:
     def answer(self, by: int, members: Sequence[Member], **fields: Any) -> None:
         self.others.answers[by] = FollowAnswer(state=b"s", members=members, **fields)
 
-    async def run(self, seconds: float = 0.2) -> None:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
         task = asyncio.create_task(self.follower.run())
-        await asyncio.sleep(seconds)
-        task.cancel()
+        try:
+            yield
+        finally:
+            task.cancel()
 
-    async def run_until(self, happened: asyncio.Event) -> None:
-        task = asyncio.create_task(self.follower.run())
-        await asyncio.wait_for(happened.wait(), 10)
-        task.cancel()
+    async def run(self, seconds: float = 0.2) -> None:
+        async with self.running():
+            await asyncio.sleep(seconds)
 
 
 CLUSTER = [member(1), member(2), member(3), member(OWN, "spare")]
@@ -139,9 +142,10 @@ async def test_a_voter_that_was_replaced_while_it_was_off_finds_out(monkeypatch:
     for by in (1, 2, 3):
         world.answer(by, CLUSTER, leader_id=1, applied_index=50)
     assert not world.follower.forwards
-    await world.run_until(happened)
-    assert world.follower.forwards
-    await world.run()
+    async with world.running():
+        await asyncio.wait_for(happened.wait(), 10)
+        assert world.follower.forwards
+        await asyncio.sleep(0.2)
     assert told == [True], "clients that are connected are sent away, once"
 
 

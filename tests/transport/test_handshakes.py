@@ -22,6 +22,7 @@ from kvshim.transport.http2.server import Http2Server
 from kvshim.transport.options import ServerOptions
 from kvshim.transport.tls import TlsOptions
 from raft.transport.pace import Pace, Rate
+from tests.support.herd import admitted, shake_hands
 from tests.transport.certs import Authority
 from tests.transport.serving import LogBook
 
@@ -61,22 +62,10 @@ async def metrics_port(tls: TlsOptions, limits: HttpLimits) -> AsyncIterator[tup
 PORTS = [(clients_port, Limits), (metrics_port, HttpLimits)]
 
 
-async def shake_hands(port: int) -> None:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-    writer.close()
-
-
 @pytest.mark.parametrize(("serve", "limits"), PORTS)
 async def test_a_herd_of_clients_is_admitted_at_the_rate(serve, limits, tls: TlsOptions):
     async with serve(tls, limits(handshakes=SLOW)) as (port, _):
-        herd = [asyncio.create_task(shake_hands(port)) for _ in range(6)]
-        done, waiting = await asyncio.wait(herd, timeout=3)
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        assert len(done) == SLOW.burst
+        assert await admitted(port) == SLOW.burst
 
 
 @pytest.mark.parametrize(("serve", "limits"), PORTS)

@@ -532,30 +532,34 @@ async def test_stopping_says_goodbye_to_idle_clients():
         assert raw_frame(p.GOAWAY, 0, 0, bytes(8)) in await ends(reader)
 
 
-async def test_a_call_that_was_under_way_when_the_server_stops_is_served(monkeypatch):
+@asynccontextmanager
+async def stopping(
+    handlers: Any, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A server that waits for its client to go elsewhere, what it said, and the client's side.
+
+    In the end the server must have stopped, far sooner than it would wait.
+    """
     monkeypatch.setattr(server_module, "DRAIN_SECONDS_MAX", 60)
-    async with served(Big()) as (server, port, _), connected(port) as (reader, writer):
+    async with served(handlers) as (server, port, _), connected(port) as (reader, writer):
         writer.write(GREETING)
         await asyncio.sleep(0.05)
-        stopping = asyncio.create_task(server.stop(60))
+        stop = asyncio.create_task(server.stop(60))
         async with asyncio.timeout(5):
-            heard = await reader.readuntil(frames.ping(DRAIN_PING))
-            assert raw_frame(p.GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4)) in heard
-            writer.write(ask(b"small") + frames.ping_ack(DRAIN_PING))
-            heard = await ends(reader)
-            await stopping
+            yield await reader.readuntil(frames.ping(DRAIN_PING)), reader, writer
+            await stop
+
+
+async def test_a_call_that_was_under_way_when_the_server_stops_is_served(monkeypatch):
+    async with stopping(Big(), monkeypatch) as (told, reader, writer):
+        assert raw_frame(p.GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4)) in told
+        writer.write(ask(b"small") + frames.ping_ack(DRAIN_PING))
+        heard = await ends(reader)
     assert b"small" in heard
     assert b"grpc-status" in heard
     assert raw_frame(p.GOAWAY, 0, 0, b"\0\0\0\1" + bytes(4)) in heard
 
 
 async def test_stopping_does_not_wait_for_clients_that_have_gone(monkeypatch):
-    monkeypatch.setattr(server_module, "DRAIN_SECONDS_MAX", 60)
-    async with served(Handlers()) as (server, port, _), connected(port) as (reader, writer):
-        writer.write(GREETING)
-        await asyncio.sleep(0.05)
-        stopping = asyncio.create_task(server.stop(60))
-        async with asyncio.timeout(5):
-            await reader.readuntil(frames.ping(DRAIN_PING))
-            writer.close()
-            await stopping
+    async with stopping(Handlers(), monkeypatch) as (_, _, writer):
+        writer.close()
