@@ -34,7 +34,8 @@ MEMBER: tuple[Flag, ...] = (
     Flag(
         _M, "election-timeout", Kind.UINT, "1000", _O,
         "Milliseconds without a leader before an election; not given, members wait 500 and"
-        " request timeouts, leases and streams that require a leader go by 1000.",
+        " request timeouts, leases and streams that require a leader go by 1000. A longer one gives"
+        " connections between members more time, too.",
     ),
     Flag(
         _M, "initial-election-tick-advance", Kind.BOOL, "true", _A,

@@ -15,6 +15,7 @@ from typing import Final
 from kvshim.config import Config, Url
 from kvshim.errors import NoLeader, RequestError, StartupError
 from kvshim.logs import Event, Logger
+from kvshim.node.timing import patient
 from kvshim.node.trust import Trust
 from kvshim.pb.kvshim.member_pb2 import ClusterInfo, Member, Members
 from kvshim.server.lease_calls import KEEPALIVE_METHOD, TRY_SECONDS, TTL_METHOD, LeaseCalls
@@ -72,13 +73,11 @@ class Peers:
         self._spares_present: Callable[[], AbstractSet[int]] = frozenset
         self._spares_announced: Callable[[], Mapping[int, int]] = dict
         self._leader_heard_of: Callable[[], int] = _nobody
+        options = trust.options() if trust.rules else _options(config, directory, logger)
         self.transport = PeerTransport(
             Identity(cluster_id, book.own_id),
             self,
-            options=replace(
-                trust.options() if trust.rules else _options(config, directory, logger),
-                formats=formats,
-            ),
+            options=replace(patient(options, config.election_ms), formats=formats),
             hooks=_Told(logger),
         )
         self.transport.handle(INFO_METHOD, self._tell_cluster, open_to_strangers=True)
@@ -206,7 +205,7 @@ async def ask_cluster(
     urls: Sequence[Url], config: Config, directory: Path, logger: Logger
 ) -> ClusterInfo:
     """What the first member that answers says of its cluster. Raises `StartupError`."""
-    options = _options(config, directory, logger)
+    options = patient(_options(config, directory, logger), config.election_ms)
     asker = PeerTransport(Identity(0, 0), _Nobody(), options=options)
     reasons: list[str] = []
     try:

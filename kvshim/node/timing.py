@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from raft.options import NodeOptions
+from raft.transport import TransportOptions
 
 REQUEST_BASE_SECONDS = 5.0
 
@@ -35,4 +37,20 @@ def node_options(heartbeat_ms: int, election_ms: int) -> NodeOptions:
         tick_seconds=tick_ms / 1000,
         heartbeat_ticks=2,
         election_ticks=round(election_ms / tick_ms),
+    )
+
+
+def patient(options: TransportOptions, election_ms: int) -> TransportOptions:
+    """Where elections are slow the network is: connections between members are given as long.
+
+    A packet that is lost twice must not end a connection, since making one anew takes several
+    more. At the default of 1,000 ms these are the transport's own times. Etcd's dials have a
+    second and an election timeout.
+    """
+    seconds = election_ms / 1000
+    return replace(
+        options,
+        connect_seconds=max(options.connect_seconds, seconds),
+        handshake_seconds=max(options.handshake_seconds, 2 * seconds),
+        dead_seconds=max(options.dead_seconds, 1.5 * seconds),
     )
