@@ -6,9 +6,9 @@ Generated messages are committed, so an earlier version is its files and the pre
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +56,7 @@ def previous_version(directory: Path) -> Previous:
     archive = directory / "previous.tar"
     _git("archive", f"--output={archive}", commit, "kvshim", "raft")
     sources = directory / "previous"
-    with tarfile.open(archive) as packed:
-        packed.extractall(sources, filter="data")
+    shutil.unpack_archive(archive, sources)
     # -P: not what lies in the working directory, which is the present version.
     python = (sys.executable, "-P", "-c")
     environment = {"PYTHONPATH": str(sources)}
