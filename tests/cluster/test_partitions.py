@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.cluster.clients import Traffic
-from tests.cluster.cluster import Wires
+from tests.cluster.cluster import Wires, wait_for
 from tests.cluster.conftest import FormCluster
 from tests.cluster.links import Rule
 from tests.cluster.test_kills import settle
@@ -87,6 +87,21 @@ def test_a_slow_and_lossy_network_is_slow_but_right(
         traffic.wait_writes(40, 60)
         cluster.heal()
         settle(cluster, traffic)
+
+
+@pytest.mark.parametrize(("election_ms", "seconds"), [(1_000, "1.5"), (3_000, "4.5")])
+def test_a_silent_connection_is_given_up_in_proportion_to_elections(
+    form: FormCluster, cuttable: Wires, election_ms: int, seconds: str
+) -> None:
+    cluster = form(3, f"--election-timeout={election_ms}", wires=cuttable)
+    lonely = cluster.members[0]
+    cluster.isolate(lonely)
+    reason = f"nothing was heard for {seconds} s"
+    wait_for(
+        lambda: reason in lonely.log.read_text() or None,
+        20,
+        lambda: f"not {reason}: {lonely.tail()}",
+    )
 
 
 def test_two_of_five_cut_off_miss_nothing_and_stop_nobody(
