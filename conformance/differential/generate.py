@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from conformance.differential import kv, others
-from conformance.differential.keys import chance
+from conformance.differential.keys import chance, upright
 from conformance.differential.steps import Sequence, Step
 
 STEPS_MIN, STEPS_MAX = 20, 70
@@ -62,6 +62,7 @@ def _as_somebody(random: Random, step: Step) -> Step:
     """Administration is mostly root's, all else anybody's; who has not logged in is nobody."""
     if step.get("call") in ("Auth/Authenticate", "Auth/AuthEnable"):
         return step
+    upright(step)
     if str(step.get("call", "")).startswith("Auth/"):
         who = "root" if chance(random, 85) else "ann"
     else:

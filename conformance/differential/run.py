@@ -46,12 +46,13 @@ class Transcript:
 
     `sessions` is whether a lock or an election was asked for. etcd begins to renew its lease and
     stops at once: whether a request to renew leaves meanwhile is a matter of luck, and with it the
-    order in which leases end.
+    order in which leases end. `stayed` is whether the key of a client that gave up did.
     """
 
     answers: list[tuple[str, Answer]] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
     sessions: bool = False
+    stayed: bool = False
     requests: int = 0
     base: int = 0
 
@@ -194,16 +195,18 @@ class Run:
         call, key = waiting
         if not call.done():
             call.cancel()
-            self._wait_for_key(key, lambda found: not found)
+            self.transcript.stayed |= not self._wait_for_key(key, lambda found: not found)
 
-    def _wait_for_key(self, key: str, done: Any) -> None:
+    def _wait_for_key(self, key: str, done: Any) -> bool:
+        """Whether it came, or went, within the time; if not, that is told."""
         deadline = time.monotonic() + QUEUED_SECONDS_MAX
         while time.monotonic() < deadline:
             found = self._call("KV/Range", {"key": key})
             if isinstance(found, Failure) or done(bool(found.kvs)):  # type: ignore[union-attr]
-                return
+                return True
             time.sleep(POLL_SECONDS)
         self._tell(f"key {key}", "is not as it should be")
+        return False
 
     def _observe(self, label: str, name: bytes) -> None:
         stream = self._client.channel.unary_stream(

@@ -26,7 +26,8 @@ class MergedRanges:
     def cover(self, keys: KeyRange) -> bool:
         """True when every key of the range is in here.
 
-        An empty range, or one that ends before it starts, counts as its first key, as in etcd.
+        An empty range, or one that ends before it starts, counts as its first key, as in etcd where
+        one range is granted; with more its answer depends on the order of granting.
         """
         position = bisect_right(self._starts, keys.start) - 1
         if position < 0:
