@@ -44,8 +44,8 @@ def patient(options: TransportOptions, election_ms: int) -> TransportOptions:
     """Where elections are slow the network is: connections between members are given as long.
 
     A packet that is lost twice must not end a connection, since making one anew takes several
-    more. At the default of 1,000 ms these are the transport's own times. Etcd's dials have a
-    second and an election timeout.
+    more; who accepted it waits longer than who dialled. At the default of 1,000 ms these are the
+    transport's own times. Etcd's dials have a second and an election timeout.
     """
     seconds = election_ms / 1000
     return replace(
@@ -53,4 +53,5 @@ def patient(options: TransportOptions, election_ms: int) -> TransportOptions:
         connect_seconds=max(options.connect_seconds, seconds),
         handshake_seconds=max(options.handshake_seconds, 2 * seconds),
         dead_seconds=max(options.dead_seconds, 1.5 * seconds),
+        idle_seconds=max(options.idle_seconds, 3 * seconds),
     )

@@ -27,3 +27,9 @@ def test_where_elections_are_slow_a_connection_outlives_two_packets_lost_on_a_wa
 
     times = (options.connect_seconds, options.handshake_seconds, options.dead_seconds)
     assert times == (3.0, 6.0, 4.5)
+
+
+def test_who_accepted_a_connection_waits_longer_than_who_dialled_it(tmp_path: Path) -> None:
+    options = patient(TransportOptions(tmp_path), 50_000)
+
+    assert (options.dead_seconds, options.idle_seconds) == (75.0, 150.0)
