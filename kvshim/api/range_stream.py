@@ -20,19 +20,22 @@ from kvshim.server.reader import Reader
 from kvshim.types import KeyRange, Revision
 
 FIRST_CHUNK_ROWS = 10
-"""Rows of the first chunk; later ones double or halve towards the size that is wanted."""
+
+CHUNK_BYTES = 1_000_000
+"""What a chunk tends to, by the length of the pairs in the one before it. With what frames it that
+is a little below 1 MiB, the largest buffer that grpc-go keeps to use again: for chunks of 1.4 MB,
+as etcd's are, its clients take two fifths more CPU."""
 
 _RESPONSE_TAG = b"\x0a"
 """`RangeStreamResponse.range_response`."""
 
 
 class RangeStreamService:
-    """`chunk_bytes` is the size that chunks tend to. Event loop."""
+    """Event loop."""
 
-    def __init__(self, reader: Reader, headers: Headers, chunk_bytes: int) -> None:
+    def __init__(self, reader: Reader, headers: Headers) -> None:
         self._reader = reader
         self._headers = headers
-        self._chunk_bytes = chunk_bytes
 
     def methods(self) -> list[Method]:
         """The service's table."""
@@ -57,7 +60,7 @@ class RangeStreamService:
             yield chunk
 
     async def _chunks(self, request: rpc_pb2.RangeRequest) -> AsyncIterator[bytes]:
-        stream = await self._reader.read(lambda view: _Stream(view, request, self._chunk_bytes))
+        stream = await self._reader.read(lambda view: ChunkReader(view, request))
         ahead = self._reader.read_ahead(stream.next)
         while chunk := await ahead.next():
             yield frame(_RESPONSE_TAG, chunk)
@@ -65,16 +68,15 @@ class RangeStreamService:
         yield frame(_RESPONSE_TAG, last)
 
 
-class _Stream:
+class ChunkReader:
     """How far a stream has come. Its methods run on reader threads, one at a time."""
 
-    def __init__(self, view: ReadView, request: rpc_pb2.RangeRequest, chunk_bytes: int) -> None:
+    def __init__(self, view: ReadView, request: rpc_pb2.RangeRequest) -> None:
         self.header_revision = view.revision
         self._rows_left = rows_wanted(request.limit)
         self._at: Revision = view.readable(request.revision)
         self._keys = KeyRange.of(request.key, request.range_end)
         self._keys_only = request.keys_only
-        self._chunk_bytes = chunk_bytes
         self._rows_next = FIRST_CHUNK_ROWS
         self._last_pairs = b""
         self._sent = 0
@@ -90,7 +92,7 @@ class _Stream:
             self._keys = self._keys.behind(extent.last_key)
         if not (extent.is_last or self._keys.is_empty):
             if self._rows_left > 0:
-                self._adapt(len(pairs))
+                self._rows_next = max(extent.rows * CHUNK_BYTES // extent.size, 1)
                 return pairs
             self._behind = view.count(self._keys, self._at)
         self._last_pairs = pairs
@@ -101,12 +103,6 @@ class _Stream:
         count = self._sent + self._behind
         pairs = [self._last_pairs]
         return RangeResult(self.header_revision, pairs, count, more=self._behind > 0)
-
-    def _adapt(self, chunk_bytes: int) -> None:
-        if chunk_bytes < self._chunk_bytes // 2:
-            self._rows_next *= 2
-        elif chunk_bytes > self._chunk_bytes * 2:
-            self._rows_next = max(self._rows_next // 2, 1)
 
     def _read(self, view: ReadView, limit: int) -> Chunk:
         if not self._keys_only:

@@ -116,7 +116,7 @@ class Parts:
                 headers=headers,
                 txn_ops_max=config.max_txn_ops,
             ),
-            RangeStreamService(work.reader, headers, config.max_request_bytes),
+            RangeStreamService(work.reader, headers),
             self._watches(access),
             self._leases(changes, access),
             AuthService(changes, work.reader, self.auth, headers),

@@ -43,7 +43,8 @@ func (l *load) listAll(ctx context.Context) (*measurement, error) {
 	})
 }
 
-// listStream reads everything by RangeStream, as kube-apiserver 1.37 does where it may.
+// listStream reads everything by RangeStream, as kube-apiserver 1.37 does where it may: it takes the
+// objects of each chunk as they are. (clientv3.GetStreamToGetResponse copies every one of them.)
 func (l *load) listStream(ctx context.Context) (*measurement, error) {
 	return l.repeat(ctx, l.opts.listRepeats, func(ctx context.Context) (listing, time.Duration, error) {
 		sent := time.Now()
@@ -51,12 +52,22 @@ func (l *load) listStream(ctx context.Context) (*measurement, error) {
 		if err != nil {
 			return listing{}, 0, err
 		}
-		answer, err := clientv3.GetStreamToGetResponse(stream)
-		if err != nil {
-			return listing{}, 0, err
-		}
-		return listing{answer.Kvs, answer.Count, answer.Header.Revision}, time.Since(sent), nil
+		all, err := gather(stream)
+		return all, time.Since(sent), err
 	})
+}
+
+// gather reads a stream to its end; only its last chunk has a header and the count.
+func gather(stream clientv3.GetStreamChan) (listing, error) {
+	var all listing
+	for chunk := range stream {
+		if err := chunk.Err(); err != nil {
+			return all, err
+		}
+		all.kvs = append(all.kvs, chunk.Kvs...)
+		all.count, all.revision = chunk.Count, chunk.GetHeader().GetRevision()
+	}
+	return all, nil
 }
 
 // listPaged reads everything in pages at the revision of the first.
