@@ -21,7 +21,7 @@ def put(driver: Driver, sizes: list[int]) -> None:
 
 
 def chunks(driver: Driver) -> list[bytes]:
-    """All but the last, which comes with the count."""
+    """What is sent, in order; the last one comes with the count."""
     with driver.store.read() as view:
         reader = ChunkReader(view, EVERYTHING)
         found = list(iter(lambda: reader.next(view), b""))
